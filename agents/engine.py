@@ -1,0 +1,152 @@
+"""The generation engine: turns of a whole batch of conversations over one kept cache.
+
+What it saves against calling `generate` for every turn: a prompt shared by several rows is
+computed once, earlier turns are never computed again, and rows whose conversation has ended leave
+the batch. Greedy output is token-identical to `generate` on the full context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from agents.errors import NonFiniteLogitsError
+from agents.kv_cache import RaggedCache
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How turns are sampled.
+
+    Attributes:
+        temperature: 0 for the most likely token.
+        max_turn_tokens: Limit of one turn; a turn that reaches it is cut.
+        max_length: Limit of the whole conversation in tokens.
+        seed: Seed of the sampling.
+    """
+
+    temperature: float = 0.0
+    max_turn_tokens: int = 96
+    max_length: int = 2048
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class GeneratedTurn:
+    """One sampled turn: its ids (end-of-turn token included if it was reached) and log-probs."""
+
+    ids: list[int]
+    log_probs: list[float]
+
+
+class Conversations:
+    """A batch of conversations with a language model.
+
+    Args:
+        model: A causal language model, with or without a peft adapter.
+        end_of_turn: Id of the token that ends a turn.
+        pad: Id used to fill holes.
+        config: How turns are sampled.
+
+    Usage: `start(prompts)`, then alternately `generate()` and `extend(rows, ids)`; the rows named
+    in `extend` are those that go on, all others leave the batch.
+    """
+
+    def __init__(self, model: Any, end_of_turn: int, pad: int, config: SamplingConfig) -> None:
+        self.model = model
+        self.end_of_turn = end_of_turn
+        self.pad = pad
+        self.config = config
+        self.device = next(model.parameters()).device
+        self.generator = torch.Generator(device=self.device).manual_seed(config.seed)
+        self._decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.model
+        self._head = model.get_output_embeddings()
+        self._pending: list[list[int]] = []
+
+    @torch.no_grad()
+    def start(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Begin a conversation for every prompt; equal prompts are computed once."""
+        unique: dict[tuple[int, ...], int] = {}
+        rows = [unique.setdefault(tuple(prompt), len(unique)) for prompt in prompts]
+        layers = self.model.config.num_hidden_layers
+        self._cache = RaggedCache(layers, len(unique), self.device)
+        # The last token of each prompt is kept back: it is the first input of `generate`.
+        self._feed([list(prompt[:-1]) for prompt in unique])
+        self._cache.select(torch.tensor(rows, device=self.device))
+        self._pending = [[prompt[-1]] for prompt in prompts]
+
+    @torch.no_grad()
+    def extend(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> None:
+        """Keep only `rows` (indices into the current batch) and append `ids` to each of them."""
+        if list(rows) != list(range(len(self._pending))):
+            self._cache.select(torch.tensor(list(rows), device=self.device))
+        self._pending = [
+            [*self._pending[row], *tokens] for row, tokens in zip(rows, ids, strict=True)
+        ]
+
+    @torch.no_grad()
+    def generate(self) -> list[GeneratedTurn]:
+        """Sample one turn for every row of the batch."""
+        budgets = [
+            min(self.config.max_turn_tokens, self.config.max_length - int(length) - len(pending))
+            for length, pending in zip(self._cache.lengths, self._pending, strict=True)
+        ]
+        logits = self._feed(self._pending)
+        turns = [GeneratedTurn([], []) for _ in self._pending]
+        self._pending = [[] for _ in turns]
+        active = torch.tensor([budget > 0 for budget in budgets], device=self.device)
+        for step in range(max(0, *budgets)):
+            tokens, log_probs = self._sample(logits)
+            for row in active.nonzero().flatten().tolist():
+                turns[row].ids.append(int(tokens[row]))
+                turns[row].log_probs.append(float(log_probs[row]))
+            spent = torch.tensor([budget <= step + 1 for budget in budgets], device=self.device)
+            ended = active & ((tokens == self.end_of_turn) | spent)
+            for row in ended.nonzero().flatten().tolist():
+                self._pending[row] = [turns[row].ids[-1]]
+            active = active & ~ended
+            if not active.any():
+                break
+            tokens = torch.where(active, tokens, self.pad)
+            logits = self._forward(tokens[:, None], active[:, None])
+        return turns
+
+    def _feed(self, chunks: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Append ragged chunks; return the logits (batch, vocabulary) of each row's last token."""
+        width = max(1, *(len(chunk) for chunk in chunks))
+        ids = torch.full((len(chunks), width), self.pad)
+        real = torch.zeros(len(chunks), width, dtype=torch.bool)
+        for row, chunk in enumerate(chunks):
+            ids[row, : len(chunk)] = torch.tensor(chunk)
+            real[row, : len(chunk)] = True
+        return self._forward(ids.to(self.device), real.to(self.device))
+
+    def _forward(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        mask, positions = self._cache.append(real)
+        hidden = self._decoder(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self._cache.cache,
+            use_cache=True,
+        ).last_hidden_state
+        last = (real.sum(1) - 1).clamp(min=0)
+        logits: torch.Tensor = self._head(hidden[torch.arange(len(ids)), last]).float()
+        return logits
+
+    def _sample(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if not torch.isfinite(logits).all():
+            raise NonFiniteLogitsError(
+                "the model's logits are NaN or infinite; lower the learning rate, or load the "
+                "model in float32 or bfloat16 instead of float16"
+            )
+        if self.config.temperature == 0:
+            tokens = logits.argmax(-1)
+            log_probs = logits.log_softmax(-1)
+        else:
+            log_probs = (logits / self.config.temperature).log_softmax(-1)
+            tokens = torch.multinomial(log_probs.exp(), 1, generator=self.generator)[:, 0]
+        return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]

@@ -1,0 +1,25 @@
+"""Errors of `agents`.
+
+AgentError
+├── ModelNotFoundError      no model, adapter or tokenizer at the given place
+├── ModelFileError          a file of a model is missing or damaged
+└── NonFiniteLogitsError    the model's output is NaN or infinite
+"""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Base of every error raised by `agents`."""
+
+
+class ModelNotFoundError(AgentError):
+    """No model, adapter or tokenizer at the given place."""
+
+
+class ModelFileError(AgentError):
+    """A file of a model is missing or damaged."""
+
+
+class NonFiniteLogitsError(AgentError):
+    """The model's output is NaN or infinite; nothing can be sampled from it."""

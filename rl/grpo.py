@@ -1,0 +1,184 @@
+"""GRPO with execution rewards: `python -m rl.grpo`.
+
+Starts from the adapter of `python -m sft.train`, plays groups of episodes of MCP-v0 and fine-tunes
+with TRL's `GRPOTrainer`. The reference of the KL term is the SFT policy (a frozen copy of its
+adapter), returns are scaled by a constant and not by the group, every step holds every kind of
+task in equal parts.
+
+Writes OUTPUT_DIR/ (adapter, checkpoints, metrics.jsonl, rollouts.jsonl), RUN_DIR/episodes/grpo.jsonl
+and RUN_DIR/summary.json.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from trl import GRPOConfig
+
+from agents.engine import SamplingConfig
+from agents.models import (
+    cast_trainable_to_float32,
+    check_adapter,
+    load_model,
+    load_tokenizer,
+)
+from agents.summary import write_stage_summary
+from envs.tasks import load_tasks
+from rewards.episode import Task
+from rewards.trl_rewards import scaled_return
+from rl.trainer import ToolUseGRPOTrainer
+from sft.flags import PolicyArguments, TaskArguments, read_flags
+from sft.interrupt import StopOnInterrupt
+from sft.train import evaluate_stage, evaluation_tasks
+
+
+@dataclass(frozen=True)
+class ReinforceArguments:
+    """Flags of GRPO itself."""
+
+    adapter: str = field(
+        default="runs/sft",
+        metadata={"help": "Adapter of the warm start; 'none' starts from the base model."},
+    )
+    return_scale: float = field(
+        default=0.1, metadata={"help": "The return of an episode is multiplied by it."}
+    )
+    gate_groups: bool = field(
+        default=False, metadata={"help": "No gradient from groups without any success."}
+    )
+
+
+def main(
+    policy: PolicyArguments, play: TaskArguments, reinforce: ReinforceArguments, config: GRPOConfig
+) -> None:
+    """Train, save, measure."""
+    torch.set_num_threads(policy.threads)
+    model = starting_model(policy, reinforce, config.seed)
+    tokenizer = load_tokenizer(policy.model_name_or_path)
+    tasks = load_tasks(play.tasks, "train")
+    output = Path(str(config.output_dir))
+    checkpoint = last_checkpoint(output, config.resume_from_checkpoint)
+    if checkpoint is None:
+        for name in ("metrics.jsonl", "rollouts.jsonl"):
+            (output / name).unlink(missing_ok=True)
+    trainer = ToolUseGRPOTrainer(
+        tasks=tasks,
+        reward=scaled_return(reinforce.return_scale),
+        sampling=SamplingConfig(
+            max_turn_tokens=policy.max_turn_tokens,
+            max_length=policy.max_length_tokens,
+            seed=config.seed,
+        ),
+        max_turns=play.max_turns,
+        gate_groups=reinforce.gate_groups,
+        log_dir=output,
+        model=model,
+        args=config,
+        train_dataset=balanced_dataset(tasks, config),
+        processing_class=tokenizer,
+        callbacks=[StopOnInterrupt()],
+    )
+    cast_trainable_to_float32(trainer.model)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        trainer.close()
+    trainer.model.save_pretrained(output, selected_adapters=["default"])
+    tokenizer.save_pretrained(output)
+    evaluate_stage("grpo", trainer.model, tokenizer, evaluation_tasks(play), policy, play)
+    write_stage_summary(Path(play.run_dir))
+    sys.stdout.write(
+        f"wrote {output} (adapter, metrics.jsonl, rollouts.jsonl), {play.run_dir}/summary.json\n"
+        f"next: python -m rl.report --run_dir {play.run_dir}\n"
+    )
+
+
+def starting_model(policy: PolicyArguments, reinforce: ReinforceArguments, seed: int) -> Any:
+    """Return the policy to train: the base with the warm start's adapter, or with a fresh one."""
+    options: dict[str, Any] = {"load_in_4bit": policy.load_in_4bit, "precision": policy.precision}
+    if reinforce.adapter != "none":
+        check_adapter(reinforce.adapter)
+        return load_model(
+            policy.model_name_or_path, adapter=reinforce.adapter, trainable=True, **options
+        )
+    torch.manual_seed(seed)
+    return get_peft_model(
+        load_model(policy.model_name_or_path, **options),
+        LoraConfig(
+            r=16,
+            lora_alpha=32,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=policy.model_name_or_path,
+        ),
+    )
+
+
+def balanced_dataset(tasks: Sequence[Task], config: GRPOConfig) -> Dataset:
+    """Return the order in which tasks are played: every kind equally often, spread evenly.
+
+    Kinds are dealt in rounds, each round in a new order and each kind's tasks in a random order
+    that begins again when they are used up. So a step's groups cover the kinds as evenly as their
+    number allows, and a kind that a policy is bad at is never left out.
+    """
+    groups = config.generation_batch_size // config.num_generations
+    wanted = groups * max(1, config.max_steps if config.max_steps > 0 else len(tasks) // groups)
+    rng = random.Random(f"order/{config.seed}")
+    by_kind: dict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        by_kind[task.kind].append(task)
+    decks: dict[str, list[Task]] = {kind: [] for kind in sorted(by_kind)}
+    order: list[Task] = []
+    while len(order) < wanted:
+        for kind in rng.sample(sorted(by_kind), len(by_kind)):
+            if not decks[kind]:
+                decks[kind] = rng.sample(by_kind[kind], len(by_kind[kind]))
+            order.append(decks[kind].pop())
+    return Dataset.from_list(
+        [
+            {"prompt": [{"role": "user", "content": task.prompt, "task_id": task.id}]}
+            for task in order[:wanted]
+        ]
+    )
+
+
+def last_checkpoint(folder: Path, wanted: str | bool | None) -> str | None:
+    """Return the checkpoint to resume from.
+
+    Args:
+        folder: The output folder.
+        wanted: A checkpoint folder; `true` for the last complete one; None to start anew.
+
+    Raises:
+        SystemExit: If there is none.
+    """
+    if wanted in (None, False, "", "false", "False"):
+        return None
+    if wanted not in (True, "true", "True", "last"):
+        if not (Path(str(wanted)) / "trainer_state.json").is_file():
+            raise SystemExit(f"{wanted} is not a complete checkpoint (no trainer_state.json)")
+        return str(wanted)
+    # trainer_state.json is written last: a folder without it was cut off by a kill.
+    complete = [p.parent for p in folder.glob("checkpoint-*/trainer_state.json")]
+    if not complete:
+        raise SystemExit(f"no complete checkpoint in {folder}; start without --resume_from_checkpoint")
+    return str(max(complete, key=lambda path: int(path.name.rpartition("-")[2])))
+
+
+if __name__ == "__main__":
+    main(
+        *read_flags(
+            (PolicyArguments, TaskArguments, ReinforceArguments, GRPOConfig),
+            default_config="starter-grpo.yaml",
+            program="rl.grpo",
+        )
+    )

@@ -1,0 +1,250 @@
+"""The one place that touches TRL's experimental rollout interface.
+
+`ToolUseGRPOTrainer` is TRL's `GRPOTrainer` with our rollouts: raw turns of the policy go to the
+environment, token ids are concatenated and never tokenised again, observation tokens are masked,
+episodes that an infrastructure fault ended are dropped from the loss.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import GRPOTrainer
+
+from agents.engine import SamplingConfig
+from agents.players import LanguagePlayer
+from agents.rollout import Trajectory, rollout
+from agents.shared_prompt import completion_log_probs
+from envs.vector_env import MCPVectorEnv
+from rewards.episode import MODEL_STATUSES, Episode, Outcome, Task
+from rewards.matrix import RewardMatrix
+from rewards.serialise import episode_to_json
+
+Reward = Callable[..., list[float | None]]
+
+
+class ToolUseGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+    """GRPO over episodes of MCP-v0.
+
+    Args:
+        tasks: The training tasks; rows of `train_dataset` name them by id.
+        reward: Scores stored episodes (see `rewards/trl_rewards.py`).
+        sampling: How turns are sampled; its seed is combined with the step.
+        max_turns: Turn limit of the environment.
+        gate_groups: Give no gradient to groups without any success.
+        log_dir: Where `metrics.jsonl` and `rollouts.jsonl` are written.
+        rollouts_per_step: Episodes of each step that are kept in `rollouts.jsonl`.
+        **options: Everything else `GRPOTrainer` takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        tasks: Sequence[Task],
+        reward: Reward,
+        sampling: SamplingConfig,
+        max_turns: int,
+        gate_groups: bool,
+        log_dir: Path,
+        rollouts_per_step: int = 2,
+        **options: Any,
+    ) -> None:
+        self._tasks = {task.id: task for task in tasks}
+        self._sampling = sampling
+        self._max_turns = max_turns
+        self._gate_groups = gate_groups
+        self._log_dir = log_dir
+        self._rollouts_per_step = rollouts_per_step
+        self._env: MCPVectorEnv | None = None
+        self._step_metrics: dict[str, Any] = {}
+        super().__init__(reward_funcs=[reward], rollout_func=self._play, **options)
+        log_dir.mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """Close the environment."""
+        if self._env is not None:
+            self._env.close()
+
+    # --- rollouts -----------------------------------------------------------------------------
+
+    def _play(self, prompts: Sequence[Any], trainer: Any) -> dict[str, list[Any]]:
+        """Play one episode per prompt (TRL's `rollout_func`)."""
+        started = time.monotonic()
+        tasks = [self._tasks[prompt[-1]["task_id"]] for prompt in prompts]
+        model = self.accelerator.unwrap_model(self.model)
+        seed = hash((self._sampling.seed, self.state.global_step)) % 2**31
+        sampling = SamplingConfig(
+            temperature=self.temperature,
+            max_turn_tokens=self._sampling.max_turn_tokens,
+            max_length=self._sampling.max_length,
+            seed=seed,
+        )
+        player = LanguagePlayer(model, self.processing_class, sampling, "rollout")
+        played = rollout(
+            player, tasks, max_turns=self._max_turns, env=self._environment(len(tasks))
+        )
+        self._note_rollouts(played, time.monotonic() - started)
+        return trl_rows(played, self.processing_class.eos_token_id)
+
+    def _environment(self, size: int) -> MCPVectorEnv:
+        if self._env is None or self._env.num_envs != size:
+            self.close()
+            self._env = MCPVectorEnv(
+                num_envs=size,
+                tasks=list(self._tasks.values()),
+                max_turns=self._max_turns,
+                matrix=RewardMatrix(),
+            )
+        return self._env
+
+    # --- update -------------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self._gate_groups and self.model.training:
+            keep = groups_with_success(
+                [row["episodes"] for row in inputs], self.num_generations
+            ).to(output["advantages"])
+            output["advantages"] = output["advantages"] * keep
+        return output
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **extra: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Compute each distinct prompt once where that is possible."""
+        if self.accelerator.num_processes > 1 or self.args.gradient_checkpointing:
+            result: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
+            result = super()._get_per_token_logps_and_entropies(
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size=batch_size,
+                compute_entropy=compute_entropy,
+                **extra,
+            )
+            return result
+        split = input_ids.shape[1] - logits_to_keep
+        prompts = _rows(input_ids[:, :split], attention_mask[:, :split])
+        completions = _rows(input_ids[:, split:], attention_mask[:, split:])
+        log_probs, entropies = completion_log_probs(
+            self.accelerator.unwrap_model(model),
+            [tuple(prompt) for prompt in prompts],
+            completions,
+            self.temperature,
+        )
+        missing = logits_to_keep - log_probs.shape[1]
+        pad = torch.nn.functional.pad
+        return (
+            pad(log_probs, (0, missing)),
+            pad(entropies, (0, missing)) if compute_entropy else None,
+            None,
+        )
+
+    # --- logs ---------------------------------------------------------------------------------
+
+    def _note_rollouts(self, played: Sequence[Trajectory], seconds: float) -> None:
+        if not self.model.training:
+            return
+        episodes = [trajectory.episode for trajectory in played]
+        self._step_metrics = {
+            **rollout_metrics(episodes, self.num_generations),
+            "rollout_seconds": seconds,
+        }
+        step = self.state.global_step
+        with (self._log_dir / "rollouts.jsonl").open("a", encoding="utf-8") as file:
+            for episode in episodes[:: max(1, len(episodes) // self._rollouts_per_step)]:
+                row = {"step": step, **episode_to_json(episode)}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the rollout's figures to TRL's logs and to `metrics.jsonl`."""
+        if self._step_metrics and "loss" in logs:
+            flat = {k: v for k, v in self._step_metrics.items() if isinstance(v, float)}
+            logs = {**logs, **{f"episodes/{name}": value for name, value in flat.items()}}
+        super().log(logs, start_time)
+        if not self._step_metrics or not self.is_world_process_zero():
+            return
+        entry = {"step": self.state.global_step, **self._step_metrics}
+        latest = self.state.log_history[-1]
+        for name in ("loss", "kl", "entropy", "grad_norm", "step_time", "learning_rate"):
+            if name in latest:
+                entry[name] = latest[name]
+        with (self._log_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        self._step_metrics = {}
+
+
+def trl_rows(played: Sequence[Trajectory], filler: int) -> dict[str, list[Any]]:
+    """Return trajectories as the columns that TRL's `rollout_func` must give.
+
+    An episode that an infrastructure fault ended keeps its row (TRL wants one per prompt) but no
+    trained token and no reward. An empty completion becomes one untrained token.
+    """
+    columns: dict[str, list[Any]] = defaultdict(list)
+    for trajectory in played:
+        sound = trajectory.episode.status in MODEL_STATUSES
+        completion = list(trajectory.completion_ids) or [filler]
+        mask = list(trajectory.mask) or [0]
+        columns["prompt_ids"].append(list(trajectory.prompt_ids))
+        columns["completion_ids"].append(completion)
+        columns["env_mask"].append(mask if sound else [0] * len(mask))
+        columns["logprobs"].append(list(trajectory.log_probs) or [0.0])
+        columns["episodes"].append(trajectory.episode)
+    return dict(columns)
+
+
+def groups_with_success(episodes: Sequence[Episode], size: int) -> torch.Tensor:
+    """Return 1.0 for each episode whose group of `size` holds a success, else 0.0."""
+    keep: list[float] = []
+    for start in range(0, len(episodes), size):
+        group = episodes[start : start + size]
+        keep += [float(any(episode.success for episode in group))] * len(group)
+    return torch.tensor(keep)
+
+
+def rollout_metrics(episodes: Sequence[Episode], size: int) -> dict[str, Any]:
+    """Return a step's figures: success, outcome shares, groups without signal, success by kind."""
+    sound = [episode for episode in episodes if episode.status in MODEL_STATUSES]
+    turns = Counter(turn.outcome for episode in sound for turn in episode.turns)
+    total = max(1, sum(turns.values()))
+    groups = [episodes[i : i + size] for i in range(0, len(episodes), size)]
+    silent = sum(len({episode.total_reward for episode in group}) == 1 for group in groups)
+    kinds: dict[str, list[bool]] = defaultdict(list)
+    for episode in sound:
+        kinds[episode.task.kind].append(episode.success)
+    return {
+        "success": _mean([episode.success for episode in sound]),
+        "mean_return": _mean([episode.total_reward for episode in sound]),
+        "turns": _mean([len(episode.turns) for episode in sound]),
+        "groups_without_signal": silent / max(1, len(groups)),
+        "infrastructure_faults": float(len(episodes) - len(sound)),
+        "outcomes": {str(outcome): turns[outcome] / total for outcome in Outcome},
+        "kinds": {kind: _mean(values) for kind, values in sorted(kinds.items())},
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _rows(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
+    """Return the real tokens of each row of a padded batch."""
+    return [
+        row[real.bool()].tolist() for row, real in zip(ids, mask, strict=True)
+    ]
+
+

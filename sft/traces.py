@@ -1,0 +1,82 @@
+"""Traces: played episodes as chat messages, and as rows to train on."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agents.players import ScriptedPlayer
+from agents.rollout import Trajectory, rollout
+from agents.template import ChatTemplate
+from envs.policies import make_policy
+from rewards.episode import Episode, Task, Turn
+
+Row = dict[str, Any]
+
+
+def pick_tasks(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
+    """Pick `count` tasks with a known solution, the same number of every kind if possible."""
+    by_kind: dict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        if task.reference:
+            by_kind[task.kind].append(task)
+    rng = random.Random(f"traces/{seed}")
+    for kind in sorted(by_kind):
+        rng.shuffle(by_kind[kind])
+    picked: list[Task] = []
+    while len(picked) < count and any(by_kind.values()):
+        for kind in sorted(by_kind):
+            if by_kind[kind] and len(picked) < count:
+                picked.append(by_kind[kind].pop())
+    return picked
+
+
+def reference_traces(tasks: Sequence[Task], max_turns: int) -> list[Row]:
+    """Let the oracle play the tasks through the real server; return canonical rows."""
+    player = ScriptedPlayer(make_policy("oracle"))
+    return [trace_row(trajectory) for trajectory in rollout(player, tasks, max_turns=max_turns)]
+
+
+def turn_messages(turn: Turn) -> list[dict[str, Any]]:
+    """Return a turn as messages: structured calls, never call text in the content."""
+    message: dict[str, Any] = {"role": "assistant", "content": turn.text}
+    if turn.thought:
+        message["reasoning_content"] = turn.thought
+    if turn.calls:
+        message["tool_calls"] = [
+            {"type": "function", "function": {"name": c.name, "arguments": dict(c.arguments)}}
+            for c in turn.calls
+        ]
+    return [message, *({"role": "tool", "content": result.text} for result in turn.results)]
+
+
+def episode_messages(episode: Episode) -> list[dict[str, Any]]:
+    """Return a whole episode as messages, ending with the last turn of the policy."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": episode.task.prompt}]
+    for turn in episode.turns:
+        messages += turn_messages(turn)
+    while messages[-1]["role"] == "tool":
+        messages.pop()
+    return messages
+
+
+def trace_row(trajectory: Trajectory, source: str = "reference", model: str = "oracle") -> Row:
+    """Return a played episode as a canonical row."""
+    episode = trajectory.episode
+    return {
+        "id": episode.task.id,
+        "messages": episode_messages(episode),
+        "tools": list(trajectory.tools),
+        "source": source,
+        "model": model,
+        "truncated": False,
+        "outcome": str(episode.turns[-1].outcome),
+    }
+
+
+def token_row(template: ChatTemplate, row: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return a canonical row as token ids and the mask of what is trained."""
+    ids, mask = template.training_row(row["messages"], row["tools"])
+    return {"input_ids": ids, "assistant_masks": mask}

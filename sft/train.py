@@ -1,0 +1,163 @@
+"""SFT warm start: `python -m sft.train`.
+
+Reference traces of the training split, executed by the oracle through the real server, are
+rendered to token ids with the mask of what the policy says (`agents/template.py`, the same place
+that rollouts use) and trained on with TRL's `SFTTrainer` and a LoRA adapter on all linear layers.
+The base policy plays the test tasks first, the trained one afterwards.
+
+Writes, under `--run_dir` and `--output_dir`:
+
+    OUTPUT_DIR/                 the adapter
+    OUTPUT_DIR/traces.jsonl     the traces as canonical rows
+    RUN_DIR/episodes/base.jsonl, sft.jsonl
+    RUN_DIR/summary.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from trl import SFTConfig, SFTTrainer
+
+from agents.engine import SamplingConfig
+from agents.models import cast_trainable_to_float32, load_model, load_tokenizer
+from agents.players import LanguagePlayer
+from agents.rollout import rollout
+from agents.summary import record_stage, write_stage_summary
+from agents.template import ChatTemplate
+from envs.tasks import load_tasks
+from rewards.episode import Task
+from sft.flags import PolicyArguments, TaskArguments, read_flags
+from sft.interrupt import StopOnInterrupt
+from sft.traces import Row, pick_tasks, reference_traces, token_row
+
+
+@dataclass(frozen=True)
+class WarmStartArguments:
+    """Flags of the warm start itself."""
+
+    num_traces: int = field(default=60, metadata={"help": "Reference traces to train on."})
+    lora_r: int = field(default=16, metadata={"help": "Rank of the adapter."})
+    lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapter."})
+    eval_base: bool = field(
+        default=True, metadata={"help": "Let the untrained policy play the test tasks first."}
+    )
+
+
+def main(
+    policy: PolicyArguments, play: TaskArguments, warm: WarmStartArguments, config: SFTConfig
+) -> None:
+    """Measure the base, train the adapter, measure again."""
+    torch.set_num_threads(policy.threads)
+    tokenizer = load_tokenizer(policy.model_name_or_path)
+    tasks = pick_tasks(load_tasks(play.tasks, "train"), warm.num_traces, config.seed)
+    traces = reference_traces(tasks, play.max_turns)
+    rows = tokenised(ChatTemplate(tokenizer), traces, config.max_length)
+    model = load_model(
+        policy.model_name_or_path, load_in_4bit=policy.load_in_4bit, precision=policy.precision
+    )
+    test = evaluation_tasks(play)
+    if warm.eval_base:
+        evaluate_stage("base", model, tokenizer, test, policy, play)
+    torch.manual_seed(config.seed)
+    model = get_peft_model(
+        model,
+        LoraConfig(
+            r=warm.lora_r,
+            lora_alpha=warm.lora_alpha,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=policy.model_name_or_path,
+        ),
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[StopOnInterrupt()],
+    )
+    cast_trainable_to_float32(trainer.model)
+    trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    save_adapter(trainer.model, tokenizer, traces, Path(str(config.output_dir)))
+    evaluate_stage("sft", trainer.model, tokenizer, test, policy, play)
+    write_stage_summary(Path(play.run_dir))
+    sys.stdout.write(
+        f"wrote {config.output_dir} (adapter, traces.jsonl), {play.run_dir}/episodes/, "
+        f"{play.run_dir}/summary.json\n"
+        f"next: python -m rl.grpo --adapter {config.output_dir}\n"
+    )
+
+
+def tokenised(
+    template: ChatTemplate, traces: Sequence[Row], max_length: int | None
+) -> list[dict[str, list[int]]]:
+    """Return token rows; count and report those that the length limit would rob of tokens."""
+    rows = [token_row(template, trace) for trace in traces]
+    if not rows:
+        raise SystemExit("no task of the training split has a reference solution to train on")
+    cut = [row for row in rows if max_length and 1 in row["assistant_masks"][max_length:]]
+    longest = max(len(row["input_ids"]) for row in rows)
+    trained = sum(sum(row["assistant_masks"]) for row in rows)
+    sys.stdout.write(
+        f"{len(rows)} traces, {trained} trained tokens, longest row {longest} tokens, "
+        f"{len(cut)} rows lose trained tokens at max_length {max_length}\n"
+    )
+    return rows
+
+
+def evaluation_tasks(play: TaskArguments) -> list[Task]:
+    """Return the test tasks of a run, evenly thinned if a limit is set."""
+    tasks = load_tasks(play.tasks, "test")
+    if play.eval_limit and len(tasks) > play.eval_limit:
+        step = len(tasks) / play.eval_limit
+        tasks = [tasks[int(i * step)] for i in range(play.eval_limit)]
+    return tasks
+
+
+def evaluate_stage(
+    stage: str,
+    model: Any,
+    tokenizer: Any,
+    tasks: Sequence[Task],
+    policy: PolicyArguments,
+    play: TaskArguments,
+) -> None:
+    """Let a stage's policy play the test tasks greedily and record the episodes."""
+    sampling = SamplingConfig(
+        temperature=0.0,
+        max_turn_tokens=policy.max_turn_tokens,
+        max_length=policy.max_length_tokens,
+    )
+    player = LanguagePlayer(model, tokenizer, sampling, name=stage)
+    played = rollout(player, tasks, max_turns=play.max_turns, batch_size=64, progress=True)
+    episodes = [trajectory.episode for trajectory in played]
+    solved = sum(episode.success for episode in episodes)
+    sys.stdout.write(f"{stage}: {solved} of {len(episodes)} test tasks solved\n")
+    record_stage(Path(play.run_dir), stage, episodes)
+
+
+def save_adapter(model: Any, tokenizer: Any, traces: Sequence[Row], folder: Path) -> None:
+    """Write the adapter, the untouched tokenizer and the traces."""
+    model.save_pretrained(folder, selected_adapters=["default"])
+    tokenizer.save_pretrained(folder)
+    lines = [json.dumps(trace, ensure_ascii=False) for trace in traces]
+    (folder / "traces.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(
+        *read_flags(
+            (PolicyArguments, TaskArguments, WarmStartArguments, SFTConfig),
+            default_config="starter-sft.yaml",
+            program="sft.train",
+        )
+    )

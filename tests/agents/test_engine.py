@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from agents.engine import Conversations, SamplingConfig
+from agents.errors import NonFiniteLogitsError
+
+END, PAD = 1511, 1509
+
+
+def generated_by_transformers(model: Any, context: list[int], limit: int) -> list[int]:
+    output = model.generate(
+        torch.tensor([context]),
+        attention_mask=torch.ones(1, len(context), dtype=torch.long),
+        max_new_tokens=limit,
+        do_sample=False,
+        eos_token_id=END,
+        pad_token_id=PAD,
+    )
+    ids: list[int] = output[0, len(context) :].tolist()
+    return ids
+
+
+def random_ids(rng: random.Random, low: int, high: int) -> list[int]:
+    return [rng.randrange(1500) for _ in range(rng.randint(low, high))]
+
+
+def play(model: Any, seed: int, shared_prompts: bool) -> None:
+    """Three turns of ragged conversations in which rows leave, checked against `generate`."""
+    rng = random.Random(seed)
+    prompts = [random_ids(rng, 1, 40) for _ in range(4)]
+    contexts = [list(rng.choice(prompts)) for _ in range(6)] if shared_prompts else prompts
+    engine = Conversations(model, END, PAD, SamplingConfig(max_turn_tokens=9))
+    engine.start(contexts)
+    contexts = [list(context) for context in contexts]
+    for _ in range(3):
+        for context, turn in zip(contexts, engine.generate(), strict=True):
+            assert turn.ids == generated_by_transformers(model, context, 9)
+            context += turn.ids
+        rows = sorted(rng.sample(range(len(contexts)), max(1, len(contexts) - 1)))
+        observations = [random_ids(rng, 1, 12) for _ in rows]
+        engine.extend(rows, observations)
+        contexts = [[*contexts[row], *ids] for row, ids in zip(rows, observations, strict=True)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("shared_prompts", [False, True])
+def test_greedy_turns_equal_generate_on_the_full_context(
+    any_tiny_model: Any, seed: int, shared_prompts: bool
+) -> None:
+    play(any_tiny_model, seed, shared_prompts)
+
+
+def test_greedy_turns_equal_generate_with_a_lora_adapter(tiny_model: Any) -> None:
+    model = get_peft_model(tiny_model, LoraConfig(r=4, target_modules="all-linear"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    play(model.eval(), seed=7, shared_prompts=True)
+
+
+def test_log_probs_are_those_of_the_tempered_distribution(tiny_model: Any) -> None:
+    config = SamplingConfig(temperature=0.7, max_turn_tokens=6, seed=3)
+    engine = Conversations(tiny_model, END, PAD, config)
+    prompt = [5, 6, 7, 8]
+    engine.start([prompt, [9, 10]])
+    turn = engine.generate()[0]
+    ids = torch.tensor([prompt + turn.ids])
+    with torch.no_grad():
+        expected = (tiny_model(ids).logits[0].float() / 0.7).log_softmax(-1)
+    for place, (token, log_prob) in enumerate(zip(turn.ids, turn.log_probs, strict=True)):
+        assert log_prob == pytest.approx(expected[len(prompt) - 1 + place, token].item(), abs=1e-4)
+
+
+def test_the_same_seed_samples_the_same_turns(tiny_model: Any) -> None:
+    def sample(seed: int) -> list[list[int]]:
+        config = SamplingConfig(temperature=1.0, max_turn_tokens=8, seed=seed)
+        engine = Conversations(tiny_model, END, PAD, config)
+        engine.start([[1, 2, 3], [4, 5]])
+        return [turn.ids for turn in engine.generate()]
+
+    assert sample(1) == sample(1)
+    assert sample(1) != sample(2)
+
+
+def test_the_length_limit_ends_turns_and_then_conversations(tiny_model: Any) -> None:
+    config = SamplingConfig(max_turn_tokens=50, max_length=10)
+    engine = Conversations(tiny_model, END, PAD, config)
+    engine.start([[1, 2, 3, 4], [5]])
+    lengths = [len(turn.ids) for turn in engine.generate()]
+    assert lengths[0] <= 6
+    assert lengths[1] <= 9
+    engine.extend([0], [[7] * 20])
+    assert engine.generate()[0].ids == []
+
+
+def test_non_finite_logits_are_an_error_that_says_what_to_do(tiny_model: Any) -> None:
+    with torch.no_grad():
+        tiny_model.model.norm.weight.fill_(float("nan"))
+    engine = Conversations(tiny_model, END, PAD, SamplingConfig())
+    engine.start([[1, 2]])
+    with pytest.raises(NonFiniteLogitsError, match="learning rate"):
+        engine.generate()
