@@ -37,7 +37,8 @@ def parse_flags(
         name = argument.split("=")[0]
         if name.startswith("--") and name not in (*options, "--config"):
             parser.error(f"unknown flag {name}{did_you_mean(name, known)}")
-    return _parse(parser, arguments)
+    parsed: Flags = _parse(parser, arguments)
+    return parsed
 
 
 def say(line: str = "") -> None:

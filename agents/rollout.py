@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gymnasium.vector import AutoresetMode
 from tqdm import tqdm
 
 from agents.players import Player, Sampled
@@ -77,6 +78,7 @@ def rollout(
                 tasks=list(batch),
                 max_turns=max_turns,
                 matrix=matrix or RewardMatrix(),
+                autoreset_mode=AutoresetMode.DISABLED,
             )
             try:
                 trajectories += _play(player, own, batch)

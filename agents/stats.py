@@ -4,6 +4,8 @@ wilson(successes, n)       95 % interval of a success rate
 mcnemar_exact(b, c)        two-sided exact p that two policies differ on the same tasks
 pass_at_k(n, c, k)         chance that ANY of k attempts succeeds
 pass_hat_k(n, c, k)        chance that ALL of k attempts succeed
+
+Where n is 0 nothing is known: the interval is (0, 1).
 """
 
 from __future__ import annotations

@@ -1,282 +1,105 @@
-"""From stored episodes to figures: what a table or a `summary.json` says about a policy.
+"""Summaries: policies side by side, and the stages of a training run.
 
-    summarise(episodes_by_policy)   figures of each policy and paired tests between neighbours
-    figures(episodes)               figures of one policy
-    compare(first, second)          exact McNemar tests between two policies
-
-Tasks fall into three parts that are never mixed:
-
-    success      tasks that need tools, of the kinds, phrasings and tool sets of training
-    heldout      tasks that need tools and show what training never showed
-    abstention   tasks whose right behaviour is not to call any tool
-
-Episodes that an infrastructure fault ended are counted apart and enter no figure. Where a task
-was attempted more than once, its first attempt counts (so that n is a number of tasks and the
-interval is honest), and all attempts enter pass@k and pass^k.
+`sft.train` records the stages `base` and `sft`, `rl.grpo` records `grpo`, all on the same test
+tasks, as `RUN_DIR/episodes/STAGE.jsonl`. Every figure of `RUN_DIR/summary.json` and of
+`python -m rl.report` is made from these files, so that it can be made again.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, NotRequired, TypedDict, TypeVar
+from pathlib import Path
+from typing import TypedDict
 
-from agents.stats import mcnemar_exact, pass_at_k, pass_hat_k, wilson
-from rewards.episode import MODEL_STATUSES, Episode, Fault, Outcome, Status, Task, Turn
-from rewards.goal_checks import forbids_calls
+from agents.figures import Comparison, PolicyFigures, compare, figures
+from rewards.episode import Episode
+from rewards.errors import did_you_mean
+from rewards.serialise import read_episodes, write_episodes
 
-Part = Literal["success", "abstention", "heldout"]
-PARTS: tuple[Part, ...] = ("success", "abstention", "heldout")
-
-Value = TypeVar("Value")
-
-INVALID_CALLS = frozenset({Status.BAD_ARGUMENTS, Status.UNKNOWN_TOOL})
-"""Statuses of calls that were wrong before they ran."""
-
-
-class Count(TypedDict):
-    """Successes out of n; `rate` is None where n is 0."""
-
-    successes: int
-    n: int
-    rate: float | None
-
-
-class Proportion(Count):
-    """A count with its Wilson 95 % interval."""
-
-    interval: list[float]
-
-
-class AttemptsFigures(TypedDict):
-    """Several attempts a task: the mean over tasks that need tools, of the training kinds."""
-
-    k: int
-    tasks: int
-    pass_at_1: float
-    pass_at_k: float
-    pass_hat_k: float
-
-
-class PolicyFigures(TypedDict):
-    """What is said about one policy.
-
-    Attributes:
-        success: Tasks that need tools, in distribution.
-        abstention: Tasks that must not use any tool.
-        heldout: Tasks that need tools and show what training never showed.
-        heldout_by: The same, split by what is new: phrasing, tools or depth.
-        kinds: `success`, split by kind of task.
-        abstention_kinds: `abstention`, split by kind of task.
-        outcomes: Shares of all turns, by row of the reward matrix.
-        outcomes_by: The same for each part.
-        episodes: Episodes that were counted.
-        infrastructure_faults: Episodes that were not, by status.
-        turns_per_episode: Mean number of messages of the model.
-        calls_per_episode: Mean number of attempted calls; a broken call counts as one.
-        invalid_call_rate: Share of attempted calls that were broken, not offered, or against
-            the tool's schema.
-        cut_thoughts: Turns that end inside `<think>`.
-        mean_return: Mean return of an episode.
-        attempts: Only where tasks were attempted more than once.
-    """
-
-    success: Proportion
-    abstention: Proportion
-    heldout: Proportion
-    heldout_by: dict[str, Proportion]
-    kinds: dict[str, Count]
-    abstention_kinds: dict[str, Count]
-    outcomes: dict[str, float]
-    outcomes_by: dict[str, dict[str, float]]
-    episodes: int
-    infrastructure_faults: dict[str, int]
-    turns_per_episode: float
-    calls_per_episode: float
-    invalid_call_rate: float
-    cut_thoughts: int
-    mean_return: float
-    attempts: NotRequired[AttemptsFigures]
-
-
-class Paired(TypedDict):
-    """Exact McNemar test on the tasks that both policies played."""
-
-    n: int
-    only_first: int
-    only_second: int
-    p: float
-
-
-Comparison = dict[str, Paired]
-"""Part of the tasks -> its test."""
+STAGES = ("base", "sft", "grpo")
+"""In the order in which they are trained."""
 
 
 class Summary(TypedDict):
-    """Figures by policy, and tests by `FIRST->SECOND`."""
+    """Figures by policy, and tests of neighbours by the name that `pair_name` gives."""
 
     policies: dict[str, PolicyFigures]
     mcnemar: dict[str, Comparison]
 
 
-def part(task: Task) -> Part:
-    """The part of the evaluation that a task belongs to."""
-    if forbids_calls(task.goal):
-        return "abstention"
-    return "heldout" if task.heldout else "success"
-
-
 def summarise(episodes_by_policy: Mapping[str, Sequence[Episode]]) -> Summary:
-    """Figures of each policy, and exact McNemar tests between consecutive policies."""
+    """Return figures of each policy, and exact McNemar tests between consecutive policies."""
     return {
         "policies": {name: figures(played) for name, played in episodes_by_policy.items()},
         "mcnemar": {
-            f"{first}->{second}": compare(episodes_by_policy[first], episodes_by_policy[second])
+            pair_name(first, second): compare(episodes_by_policy[first], episodes_by_policy[second])
             for first, second in pairwise(episodes_by_policy)
         },
     }
 
 
-def figures(episodes: Sequence[Episode]) -> PolicyFigures:
-    """Figures of one policy, from all of its episodes."""
-    counted = [episode for episode in episodes if episode.status in MODEL_STATUSES]
-    by_part = _group(_first_attempts(counted), lambda episode: part(episode.task))
-    tool_tasks, no_call, heldout = (by_part.get(name, []) for name in PARTS)
-    calls = sum(attempted_calls(turn) for episode in counted for turn in episode.turns)
-    invalid = sum(invalid_calls(turn) for episode in counted for turn in episode.turns)
-    result: PolicyFigures = {
-        "success": proportion(tool_tasks),
-        "abstention": proportion(no_call),
-        "heldout": proportion(heldout),
-        "heldout_by": _split(heldout, lambda episode: episode.task.heldout, proportion),
-        "kinds": _split(tool_tasks, lambda episode: episode.task.kind, count),
-        "abstention_kinds": _split(no_call, lambda episode: episode.task.kind, count),
-        "outcomes": outcome_shares(counted),
-        "outcomes_by": {
-            name: outcome_shares(episode for episode in counted if part(episode.task) == name)
-            for name in PARTS
-        },
-        "episodes": len(counted),
-        "infrastructure_faults": dict(
-            Counter(e.status.value for e in episodes if e.status not in MODEL_STATUSES)
-        ),
-        "turns_per_episode": _mean(len(episode.turns) for episode in counted),
-        "calls_per_episode": calls / len(counted) if counted else 0.0,
-        "invalid_call_rate": invalid / calls if calls else 0.0,
-        "cut_thoughts": sum(_cut_thought(turn) for e in counted for turn in e.turns),
-        "mean_return": _mean(episode.total_reward for episode in counted),
-    }
-    attempts = _attempts(counted)
-    if attempts:
-        result["attempts"] = attempts
-    return result
+def pair_name(first: str, second: str) -> str:
+    """Return the key of a comparison."""
+    return f"{first}->{second}"
 
 
-def compare(first: Sequence[Episode], second: Sequence[Episode]) -> Comparison:
-    """Exact McNemar tests between two policies, one for each part of the tasks.
+def stage_file(run_dir: str | Path, stage: str) -> Path:
+    """Return where the episodes of a stage are stored.
 
-    Only tasks that both policies played without an infrastructure fault are compared.
+    Raises:
+        ValueError: There is no such stage.
     """
-    before, after = _solved(first), _solved(second)
-    parts = {episode.task.id: part(episode.task) for episode in first}
-    result: Comparison = {}
-    for name in PARTS:
-        pairs = [(before[i], after[i]) for i in before if i in after and parts[i] == name]
-        lost = pairs.count((True, False))
-        won = pairs.count((False, True))
-        result[name] = {
-            "n": len(pairs),
-            "only_first": lost,
-            "only_second": won,
-            "p": mcnemar_exact(lost, won),
-        }
-    return result
+    if stage not in STAGES:
+        known = ", ".join(STAGES)
+        raise ValueError(f'no stage "{stage}" (known: {known}){did_you_mean(stage, STAGES)}')
+    return Path(run_dir) / "episodes" / f"{stage}.jsonl"
 
 
-def count(episodes: Sequence[Episode]) -> Count:
-    """Successes out of n."""
-    successes = sum(episode.success for episode in episodes)
-    n = len(episodes)
-    return {"successes": successes, "n": n, "rate": successes / n if n else None}
+def record_stage(run_dir: str | Path, stage: str, episodes: Sequence[Episode]) -> Path:
+    """Store the test episodes of a stage and return the file.
+
+    Earlier episodes of the stage are replaced. Those of later stages are removed: they came from
+    a policy that was trained on top of the earlier one.
+    """
+    path = stage_file(run_dir, stage)
+    write_episodes(path, episodes)
+    for later in STAGES[STAGES.index(stage) + 1 :]:
+        stage_file(run_dir, later).unlink(missing_ok=True)
+    return path
 
 
-def proportion(episodes: Sequence[Episode]) -> Proportion:
-    """Successes out of n with the Wilson 95 % interval."""
-    counted = count(episodes)
-    return {**counted, "interval": list(wilson(counted["successes"], counted["n"]))}
+def read_stages(run_dir: str | Path) -> dict[str, list[Episode]]:
+    """Return the episodes of each recorded stage, in the order of training.
+
+    Raises:
+        FormatError: A file is damaged; the message names file and line.
+    """
+    files = {stage: stage_file(run_dir, stage) for stage in STAGES}
+    return {stage: list(read_episodes(path)) for stage, path in files.items() if path.is_file()}
 
 
-def outcome_shares(episodes: Iterable[Episode]) -> dict[str, float]:
-    """Share of turns by outcome, every row of the reward matrix named; all 0 without turns."""
-    seen = Counter(turn.outcome for episode in episodes for turn in episode.turns)
-    total = max(seen.total(), 1)
-    return {outcome.value: seen[outcome] / total for outcome in Outcome}
+def summarise_stages(run_dir: str | Path) -> Summary:
+    """Return the figures of the stages that a run has recorded, base against GRPO included."""
+    stages = read_stages(run_dir)
+    summary = summarise(stages)
+    if len(stages) == len(STAGES):
+        first, last = STAGES[0], STAGES[-1]
+        summary["mcnemar"][pair_name(first, last)] = compare(stages[first], stages[last])
+    return summary
 
 
-def attempted_calls(turn: Turn) -> int:
-    """Calls that a turn attempted; a turn whose form is broken attempted one, an empty one none."""
-    if turn.fault is None:
-        return len(turn.calls)
-    return 0 if turn.fault is Fault.EMPTY else 1
+def write_stage_summary(run_dir: str | Path) -> Path:
+    """Write `RUN_DIR/summary.json` from the recorded stages and return its path."""
+    summary = summarise_stages(run_dir)
+    path = Path(run_dir) / "summary.json"
+    write_json(path, {"stages": summary["policies"], "mcnemar": summary["mcnemar"]})
+    return path
 
 
-def invalid_calls(turn: Turn) -> int:
-    """Attempted calls that were broken, not offered, or against the tool's schema."""
-    if turn.fault is None:
-        return sum(result.status in INVALID_CALLS for result in turn.results)
-    return attempted_calls(turn)
-
-
-def _cut_thought(turn: Turn) -> bool:
-    return turn.raw.rfind("<think>") > turn.raw.rfind("</think>")
-
-
-def _first_attempts(episodes: Iterable[Episode]) -> list[Episode]:
-    first: dict[str, Episode] = {}
-    for episode in episodes:
-        first.setdefault(episode.task.id, episode)
-    return list(first.values())
-
-
-def _solved(episodes: Iterable[Episode]) -> dict[str, bool]:
-    counted = (episode for episode in episodes if episode.status in MODEL_STATUSES)
-    return {episode.task.id: episode.success for episode in _first_attempts(counted)}
-
-
-def _attempts(counted: Iterable[Episode]) -> AttemptsFigures | None:
-    """pass@k and pass^k over the tasks that kept all k attempts; None where k is one."""
-    tool_tasks = (episode for episode in counted if part(episode.task) == "success")
-    tasks = _group(tool_tasks, lambda episode: episode.task.id).values()
-    k = max((len(attempts) for attempts in tasks), default=1)
-    if k < 2:
-        return None
-    complete = [attempts for attempts in tasks if len(attempts) == k]
-    scores = [(k, sum(episode.success for episode in attempts)) for attempts in complete]
-    return {
-        "k": k,
-        "tasks": len(scores),
-        "pass_at_1": _mean(pass_at_k(n, c, 1) for n, c in scores),
-        "pass_at_k": _mean(pass_at_k(n, c, k) for n, c in scores),
-        "pass_hat_k": _mean(pass_hat_k(n, c, k) for n, c in scores),
-    }
-
-
-def _group(episodes: Iterable[Episode], key: Callable[[Episode], str]) -> dict[str, list[Episode]]:
-    groups: dict[str, list[Episode]] = defaultdict(list)
-    for episode in episodes:
-        groups[key(episode)].append(episode)
-    return groups
-
-
-def _split(
-    episodes: Iterable[Episode],
-    key: Callable[[Episode], str],
-    value: Callable[[Sequence[Episode]], Value],
-) -> dict[str, Value]:
-    return {name: value(group) for name, group in sorted(_group(episodes, key).items())}
-
-
-def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return sum(numbers) / len(numbers) if numbers else 0.0
+def write_json(path: Path, data: Mapping[str, object]) -> None:
+    """Write an object as indented JSON, making the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")

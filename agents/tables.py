@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-from agents.summary import PARTS, Count, PolicyFigures, Proportion, Summary
+from agents.figures import PARTS, Count, Part, PolicyFigures, Proportion
+from agents.summary import Summary, pair_name
 from rewards.episode import Outcome
 
 Row = list[str]
 
 STAGE_TITLES = {"base": "base", "sft": "SFT", "grpo": "GRPO"}
 
-PART_TITLES = {"success": "success", "abstention": "abstention", "heldout": "held-out"}
+PART_TITLES: Mapping[Part, str] = {
+    "success": "success",
+    "abstention": "abstention",
+    "heldout": "held-out",
+}
 
 OUTCOME_TITLES = {
     Outcome.SUCCESS: "ok",
@@ -101,7 +107,7 @@ def faults(figures: PolicyFigures) -> int:
 def policy_table(summary: Summary) -> str:
     """One line per policy, for any number of policies."""
     names = list(summary["policies"])
-    tests = ["-", *(p_value(test["success"]["p"]) for test in summary["mcnemar"].values())]
+    tests = _tests(summary, "success")
     several = any("attempts" in one for one in summary["policies"].values())
     header = ["policy", *(PART_TITLES[part] for part in PARTS), "p"]
     header += [*OUTCOME_TITLES.values(), "turns", "calls", "bad calls", "return", "faults"]
@@ -156,14 +162,13 @@ def notes(summary: Summary) -> list[str]:
     if {"sft", "grpo"} <= policies.keys():
         change = largest_loss(policies["sft"]["kinds"], policies["grpo"]["kinds"])
         if change:
-            lines.append(
-                f"worst change from SFT to GRPO: {change.kind} {change.points:+.1f} points"
-            )
+            points = f"{change.points:+.1f} points"
+            lines.append(f"worst change of a kind from SFT to GRPO: {change.kind} {points}")
     for name, test in summary["mcnemar"].items():
         pairs = sum(test[part]["n"] for part in PARTS)
-        most = max(policies[side]["episodes"] for side in name.split("->"))
-        if "attempts" not in policies[last] and pairs < most:
-            lines.append(f"{name}: only {pairs} of {most} tasks were played by both")
+        either = sum(test[part]["either"] for part in PARTS)
+        if pairs < either:
+            lines.append(f"{name}: only {pairs} of {either} tasks were played by both")
     return lines
 
 
@@ -191,8 +196,10 @@ def _bad_turns(one: PolicyFigures) -> str:
     return percent(bad_turn_share(one["outcomes_by"]["success"]))
 
 
-def _tests(summary: Summary, part: str) -> Row:
-    return ["-", *(p_value(test[part]["p"]) for test in summary["mcnemar"].values())]
+def _tests(summary: Summary, part: Part) -> Row:
+    pairs = pairwise(summary["policies"])
+    tests = [summary["mcnemar"][pair_name(first, second)] for first, second in pairs]
+    return ["-", *(p_value(test[part]["p"]) for test in tests)]
 
 
 def _blanks(policies: Mapping[str, PolicyFigures]) -> Row:

@@ -32,7 +32,7 @@ from agents.models import (
     load_tokenizer,
 )
 from agents.summary import write_stage_summary
-from envs.tasks import load_tasks
+from envs.tasks.load import load_tasks
 from rewards.episode import Task
 from rewards.trl_rewards import scaled_return
 from rl.trainer import ToolUseGRPOTrainer

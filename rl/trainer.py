@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium.vector import AutoresetMode
 from trl import GRPOTrainer
 
 from agents.engine import SamplingConfig
@@ -100,6 +101,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 tasks=list(self._tasks.values()),
                 max_turns=self._max_turns,
                 matrix=RewardMatrix(),
+                autoreset_mode=AutoresetMode.DISABLED,
             )
         return self._env
 

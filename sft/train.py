@@ -33,7 +33,7 @@ from agents.players import LanguagePlayer
 from agents.rollout import rollout
 from agents.summary import record_stage, write_stage_summary
 from agents.template import ChatTemplate
-from envs.tasks import load_tasks
+from envs.tasks.load import load_tasks
 from rewards.episode import Task
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 from sft.interrupt import StopOnInterrupt

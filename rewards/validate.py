@@ -1,0 +1,99 @@
+"""Whether a task makes sense in itself, before anybody plays it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rewards.answers import words
+from rewards.episode import Task
+from rewards.errors import GoalError, did_you_mean
+from rewards.findings import show
+from rewards.goals import (
+    AllOf,
+    AnyOf,
+    Custom,
+    FinalAnswer,
+    FinalState,
+    Goal,
+    NoCallNaming,
+    ReturnedData,
+)
+from rewards.jsonpath import parse_path
+
+SPLITS = ("train", "validation", "test")
+
+
+def check_task(task: Task) -> None:
+    """Check what can be checked without a server.
+
+    Args:
+        task: The task.
+
+    Raises:
+        GoalError: If the task can be neither played nor judged; the message names the field.
+    """
+    problem = next(_problems(task), "")
+    if problem:
+        raise GoalError(f'task "{task.id}": {problem}')
+
+
+def _problems(task: Task) -> Iterator[str]:
+    for field in ("id", "prompt"):
+        if not getattr(task, field).strip():
+            yield f"{field} is empty"
+    if task.split not in SPLITS:
+        yield f'split "{task.split}" is not one of {", ".join(SPLITS)}'
+    repeated = {name for name in task.tools if task.tools.count(name) > 1}
+    if repeated:
+        yield f"tools names {min(repeated)} twice"
+    for turn in task.reference:
+        for call in turn.calls:
+            yield from _unoffered(call.name, task, "reference")
+    yield from _goal_problems(task.goal, task)
+
+
+def _unoffered(name: str, task: Task, where: str) -> Iterator[str]:
+    if name not in task.tools:
+        hint = did_you_mean(name, task.tools)
+        yield f'{where} uses the tool "{name}", which is not offered{hint}'
+
+
+def _goal_problems(goal: Goal, task: Task) -> Iterator[str]:
+    match goal:
+        case FinalAnswer():
+            yield from _answer_problems(goal)
+        case ReturnedData():
+            yield from _unoffered(goal.tool, task, "goal")
+            parse_path(goal.path)
+        case FinalState(changes={}, only=False, digest=None):
+            yield "goal final_state wants nothing: name changes or a digest, or set only"
+        case NoCallNaming() if not any(map(words, goal.missing)):
+            yield "goal no_call_naming: missing holds no word"
+        case AllOf() | AnyOf():
+            yield from _combination_problems(goal, task)
+        case Custom() if not all(goal.path.partition(":")):
+            yield f'goal custom: "{goal.path}" is not an import path; write module:function'
+
+
+def _combination_problems(goal: AllOf | AnyOf, task: Task) -> Iterator[str]:
+    if not goal.goals:
+        yield "goal: a combination of no goals"
+    for part in goal.goals:
+        yield from _goal_problems(part, task)
+
+
+def _answer_problems(goal: FinalAnswer) -> Iterator[str]:
+    value, match = goal.value, goal.match
+    is_list = isinstance(value, tuple)
+    if match == "number" and (is_list or isinstance(value, str)):
+        yield f'goal final_answer: match "number" needs a number, not {show(value)}'
+    elif match == "exact" and is_list:
+        yield f'goal final_answer: match "exact" needs one value, not {show(value)}'
+    elif match in ("set", "one_of") and not is_list:
+        yield f'goal final_answer: match "{match}" needs a list, not {show(value)}'
+    elif match != "number":
+        values = value if isinstance(value, tuple) else (str(value),)
+        if not values or not all(map(words, values)):
+            yield f"goal final_answer: {show(value)} holds no word to look for"
+    elif goal.tolerance < 0:
+        yield "goal final_answer: tolerance is negative"

@@ -1,0 +1,15 @@
+"""Settings that hold for every test."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+
+# Set before anything imports the libraries that read them.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# The same examples in every run, and no time limits: the machine may be busy.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("suite")
