@@ -10,11 +10,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Recipes and their results; a flag given here overrides the YAML file.
+# Recipes, where their results go, and any further flags of the commands.
 RUNS ?= runs
-SFT ?= --config configs/starter-sft.yaml
-GRPO ?= --config configs/starter-grpo.yaml
-REPORT ?=
+SFT ?= --config configs/starter-sft.yaml --output_dir $(RUNS)/sft --run_dir $(RUNS)
+GRPO ?= --config configs/starter-grpo.yaml --adapter $(RUNS)/sft --output_dir $(RUNS)/grpo --run_dir $(RUNS)
+SFT_ARGS ?=
+GRPO_ARGS ?=
 PYTEST_ARGS ?=
 
 # The policy ships with the package; nothing is fetched from a model hub.
@@ -22,13 +23,14 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export PYTHONUNBUFFERED ?= 1
 
-.PHONY: help install train sft grpo report test lint coverage check clean
+.PHONY: help install train test lint coverage check clean
 
 help:
 	@sed -n '3,6s/^# *//p' Makefile
 
 install: $(STAMP)
 
+# Modules are compiled when they are first imported, not all at once (--no-compile).
 # PIP_CONSTRAINT also holds inside the isolated build environment.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -36,13 +38,13 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv --clear $(VENV) \
 	  || { echo "no venv module: install it (Debian: apt-get install python3-venv)"; exit 1; }
 	@echo "installing the pinned packages into $(VENV) (a few minutes, once)"
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[train,dev]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check --editable '.[train,dev]'
 	@touch $(STAMP)
 
 train: $(STAMP)
-	$(BIN)/python -m sft.train $(SFT)
-	$(BIN)/python -m rl.grpo $(GRPO)
-	$(BIN)/python -m rl.report $(REPORT)
+	$(BIN)/python -m sft.train $(SFT) $(SFT_ARGS)
+	$(BIN)/python -m rl.grpo $(GRPO) $(GRPO_ARGS)
+	$(BIN)/python -m rl.report --run_dir $(RUNS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -80,7 +80,7 @@ class EvaluateFlags:
     seed: int = field(default=0, metadata={"help": "Seed of the sampling and of random canaries."})
     max_turns: int = field(default=8, metadata={"help": "Turn limit of an episode."})
     max_turn_tokens: int = field(
-        default=512, metadata={"help": "Most tokens that a model may sample in one turn."}
+        default=256, metadata={"help": "Most tokens that a model may sample in one turn."}
     )
     max_length_tokens: int = field(
         default=16384, metadata={"help": "Most tokens of a conversation, prompt included."}

@@ -7,6 +7,7 @@ package). An adapter folder may stand in the place of a model: its configuration
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +17,14 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from agents.engine import SamplingConfig
-from agents.errors import ModelFileError, ModelNotFoundError
+from agents.errors import AgentError, ModelFileError, ModelNotFoundError
 from agents.players import LanguagePlayer
 
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+# What the libraries below raise for files that are missing, cut off or not what they should be.
+LOAD_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError)
 
 Precision = Literal["float32", "float16", "bfloat16", "auto"]
 
@@ -30,8 +33,10 @@ def resolve(name: str) -> str:
     """Return what transformers can load for `name`; `embedded` becomes the shipped folder."""
     if name == EMBEDDED:
         return str(EMBEDDED_FOLDER)
-    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if not Path(name).expanduser().is_dir() and looks_like_path:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelNotFoundError(
             f"no folder {name}; give a model folder, an adapter folder, a hub id such as "
             "Qwen/Qwen3-1.7B, or 'embedded'"
@@ -74,8 +79,11 @@ def load_tokenizer(name: str) -> Any:
     source = base_of_adapter(name) if is_adapter(name) else name
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolve(source))
-    except (OSError, ValueError) as error:
-        raise ModelNotFoundError(f"cannot load the tokenizer of {source}: {error}") from error
+    except LOAD_ERRORS as error:
+        raise _load_error(f"the tokenizer of {source}", source, error) from error
+    if len(tokenizer) < 2:
+        # Without its files, transformers makes an empty tokenizer of the model's type.
+        raise ModelFileError(f"{source} has no tokenizer.json; copy the files of its tokenizer")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -115,9 +123,15 @@ def load_model(
         return model
     check_adapter(adapter)
     try:
-        return PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ModelFileError(f"cannot load the adapter {adapter}: {error}") from error
+        with warnings.catch_warnings():
+            # peft leaves tensors that are not in the file as they were drawn, and only warns.
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            return PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
+    except (*LOAD_ERRORS, UserWarning) as error:
+        raise ModelFileError(
+            f"cannot load the adapter {adapter} onto {name} ({type(error).__name__}: {error}); "
+            "it is damaged or was trained on another model"
+        ) from error
 
 
 def _load_base(name: str, load_in_4bit: bool, precision: Precision) -> Any:
@@ -132,13 +146,19 @@ def _load_base(name: str, load_in_4bit: bool, precision: Precision) -> Any:
         )
     try:
         model = AutoModelForCausalLM.from_pretrained(resolve(name), **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelNotFoundError(f"cannot load the model {name}: {error}") from error
+    except LOAD_ERRORS as error:
+        raise _load_error(f"the model {name}", name, error) from error
     keep_quantized_weights_on_cpu(model)
     # Adapters remember their base by this name; the shipped policy is `embedded` on any machine.
     model.name_or_path = name
     model.config._name_or_path = name
     return model
+
+
+def _load_error(what: str, name: str, error: Exception) -> AgentError:
+    there = Path(resolve(name)).is_dir()
+    kind: type[AgentError] = ModelFileError if there else ModelNotFoundError
+    return kind(f"cannot load {what}: {error}")
 
 
 def keep_quantized_weights_on_cpu(model: Any) -> None:

@@ -143,7 +143,7 @@ def stage_table(summary: Summary) -> str:
     for outcome in Outcome:
         shares = (percent(one["outcomes"][outcome.value]) for one in policies.values())
         rows.append([f"  {outcome.value}", *shares])
-    rows.append(["  bad form, `success` tasks", *map(_bad_turns, policies.values())])
+    rows.append(["  last two, `success` tasks only", *map(_last_two, policies.values())])
     rows += [[one.title, *map(one.cell, policies.values())] for one in _FIGURES]
     rows += _split(policies, "success by kind of task", lambda one: one["kinds"])
     rows += _split(policies, "abstention by kind of task", lambda one: one["abstention_kinds"])
@@ -192,7 +192,7 @@ def bad_turn_share(shares: Mapping[str, float]) -> float:
     return shares[Outcome.INVALID_JSON.value] + shares[Outcome.STRUCTURAL_FAIL.value]
 
 
-def _bad_turns(one: PolicyFigures) -> str:
+def _last_two(one: PolicyFigures) -> str:
     return percent(bad_turn_share(one["outcomes_by"]["success"]))
 
 

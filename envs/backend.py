@@ -55,14 +55,16 @@ class MockBackend:
     """
 
     def __init__(self, slots: int, deadlines: Deadlines | None = None) -> None:
+        self.tools = mock_tools()
         template = world_template(0)
         self._deadlines = deadlines or Deadlines()
         self._handles = [WorldHandle(template, start=template) for _ in range(slots)]
+        # Number of writes and changes when a slot's world was last looked at.
+        self._seen: list[tuple[int, Mapping[str, Any]]] = [(template.writes, {})] * slots
         self._connections: list[Connection] = []
         try:
             for handle in self._handles:
                 self._connections.append(self._connect(handle))
-            self.tools = read_tools(self._connections[0])
         except BaseException:
             self.close()
             raise
@@ -81,7 +83,9 @@ class MockBackend:
         if not self._connections[slot].alive:
             self._connections[slot] = self._connect(self._handles[slot])
         description = {**task.faults, **(faults or {})}
-        self._handles[slot].reset(world_template(task.seed), Faults(description))
+        template = world_template(task.seed)
+        self._handles[slot].reset(template, Faults(description))
+        self._seen[slot] = template.writes, {}
 
     def call_all(self, batches: Sequence[tuple[int, Sequence[ToolCall]]]) -> list[list[ToolResult]]:
         """Run the calls of several slots in one crossing.
@@ -96,9 +100,11 @@ class MockBackend:
     def changes(self, slot: int) -> Mapping[str, Any]:
         """Return the rows of a slot's world that differ from the start of the episode."""
         handle = self._handles[slot]
-        if handle.world.writes == handle.start.writes:
-            return {}
-        return handle.world.changes_since(handle.start)
+        writes, changes = self._seen[slot]
+        if handle.world.writes != writes:
+            changes = handle.world.changes_since(handle.start)
+            self._seen[slot] = handle.world.writes, changes
+        return changes
 
     def digest(self, slot: int) -> str:
         """Return the digest of a slot's world."""
@@ -110,8 +116,23 @@ class MockBackend:
         close_all(connections)
 
 
+@functools.cache
+def mock_tools() -> ToolBox:
+    """Return the mock server's tools, read through the protocol once per process."""
+    template = world_template(0)
+    connection = Connection(build_server(WorldHandle(template, start=template)))
+    try:
+        return read_tools(connection)
+    finally:
+        connection.close()
+
+
 def read_tools(connection: Connection) -> ToolBox:
-    """Read a server's tools through the protocol."""
+    """Read a server's tools through the protocol.
+
+    Raises:
+        ToolListError: If the list, or the schema of a tool, cannot be used.
+    """
     tools = connection.list_tools()
     return ToolBox(
         {t.name: openai_tool(t.name, t.description or "", t.input_schema) for t in tools},

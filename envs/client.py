@@ -1,8 +1,8 @@
-"""MCP connections for synchronous code: one event loop per process, one owner task a connection.
+"""MCP connections for synchronous code, each owned by one task.
 
-`step()` is synchronous and the SDK is not, so a thread runs an event loop for the whole process
-(`event_loop()`), and callers cross over to it. A crossing costs about 60 us, so `call_all` takes
-the calls of a whole vector step at once. A connection is opened and closed by the same task, as
+`step()` is synchronous and the SDK is not, so callers cross over to an event loop in another
+thread (`event_loop.py`). A crossing costs about 60 us, so `call_all` takes the calls of a whole
+vector step at once. A connection is opened and closed by the same task, as
 the SDK's cancel scopes demand; when that task ends, the calls in flight end with it. Every wait
 has a deadline, and every way in which a call can fail is one of the statuses of `Status`.
 """
@@ -10,16 +10,10 @@ has a deadline, and every way in which a call can fail is one of the statuses of
 from __future__ import annotations
 
 import asyncio
-import atexit
-import functools
 import json
-import os
-import threading
-import weakref
-from collections.abc import Coroutine, Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 from mcp import Client
@@ -36,9 +30,9 @@ from mcp_types import (
 )
 
 from envs.errors import ClientError, ServerStartError, ToolListError
+from envs.event_loop import event_loop
 from rewards.episode import MODEL_STATUSES, Status, ToolCall, ToolResult
 
-Result = TypeVar("Result")
 MAX_TOOL_PAGES = 100
 MAX_RESULT_CHARS = 4_000_000
 """A longer result is an infrastructure fault; the environment cuts much shorter ones visibly."""
@@ -64,60 +58,6 @@ class Deadlines:
     close: float = 1.0
 
 
-class EventLoopThread:
-    """An event loop in a daemon thread, and the connections that live on it."""
-
-    def __init__(self) -> None:
-        self.connections: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._process = os.getpid()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="mcp-gym-events", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        self._loop.close()
-
-    def submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
-        """Start a coroutine on the loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def run(self, work: Coroutine[Any, Any, Result], deadline: float) -> Result:
-        """Run a coroutine to its end.
-
-        Raises:
-            TimeoutError: If it is not done after `deadline` seconds; it is then cancelled.
-        """
-        future = self.submit(work)
-        try:
-            return future.result(deadline)
-        except TimeoutError:
-            future.cancel()
-            raise
-
-    def shut_down(self) -> None:
-        """Close every connection and end the loop; what does not end in time is abandoned."""
-        if os.getpid() != self._process or not self._thread.is_alive():
-            return
-        close_all(self.connections)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=1.0)
-
-
-def event_loop() -> EventLoopThread:
-    """Return the process's event loop, started at the first use."""
-    return _event_loop(os.getpid())
-
-
-@functools.cache
-def _event_loop(process: int) -> EventLoopThread:
-    # A thread does not survive a fork, so a forked process needs a loop of its own.
-    loop = EventLoopThread()
-    atexit.register(loop.shut_down)
-    return loop
-
-
 class Connection:
     """One open MCP session.
 
@@ -141,7 +81,7 @@ class Connection:
         except TimeoutError as error:
             limit = self.deadlines.start
             raise ServerStartError(f"the MCP server did not answer within {limit:g} s") from error
-        self.loop.connections.add(self)
+        self.loop.residents.add(self)
 
     @property
     def alive(self) -> bool:
@@ -207,31 +147,47 @@ class Connection:
         raise ToolListError(f"the server's tool list has more than {MAX_TOOL_PAGES} pages")
 
     async def call(self, call: ToolCall) -> ToolResult:
-        """Call a tool (on the event loop); whatever goes wrong becomes a status."""
-        client, task = self._client, asyncio.current_task()
-        if client is None or task is None or not self.alive:
+        """Call a tool (on the event loop).
+
+        Raises:
+            Exception: Whatever a transport or a server can think of; see `failed`.
+        """
+        if self._client is None or not self.alive:
             return fault(Status.SERVER_CRASHED, "the server is gone")
-        self._in_flight.add(task)
         try:
             async with asyncio.timeout(self.deadlines.call):
-                answer = await client.call_tool(call.name, dict(call.arguments))
-        except asyncio.CancelledError:
-            if self.alive:
-                raise
-            task.uncancel()
-            return fault(Status.SERVER_CRASHED, "the server is gone")
-        except Exception as error:  # noqa: BLE001 - a server may raise anything; see `failed`
-            return self.failed(error)
-        finally:
-            self._in_flight.discard(task)
+                answer = await self._client.call_tool(call.name, dict(call.arguments))
+        except MCPError as error:
+            return self._refused(error)
         return normalised(answer)
 
-    def failed(self, error: Exception) -> ToolResult:
-        """Return the result of a call that ended in an exception."""
+    def start(self, calls: Sequence[ToolCall], results: list[ToolResult]) -> asyncio.Task[None]:
+        """Start calls that run one after another until one meets an infrastructure fault.
+
+        Args:
+            calls: The calls.
+            results: Where the result of each call that was answered goes.
+
+        Returns:
+            The task; it is cancelled when the session ends.
+        """
+        task = asyncio.ensure_future(self._call_in_order(calls, results))
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+        return task
+
+    async def _call_in_order(self, calls: Sequence[ToolCall], results: list[ToolResult]) -> None:
+        for call in calls:
+            results.append(await self.call(call))
+            if results[-1].status not in MODEL_STATUSES:
+                return
+
+    def failed(self, error: BaseException | None) -> ToolResult:
+        """Return the result of a call that ended in an exception, or was cancelled (None)."""
         if isinstance(error, MCPError):
             return self._refused(error)
         if isinstance(error, TimeoutError):
-            return self._late()
+            return self.late()
         if isinstance(error, _GONE) or not self.alive:
             return fault(Status.SERVER_CRASHED, f"the server is gone: {_root(error)}")
         if isinstance(error, RuntimeError | ValueError):
@@ -240,7 +196,7 @@ class Connection:
 
     def _refused(self, error: MCPError) -> ToolResult:
         if error.code == REQUEST_TIMEOUT:
-            return self._late()
+            return self.late()
         # Servers use the same code for errors of their own, so the SDK's words decide.
         if error.code == CONNECTION_CLOSED and error.message == "Connection closed":
             self._stop.set()
@@ -251,7 +207,8 @@ class Connection:
             return fault(Status.BAD_ARGUMENTS, error.message)
         return fault(Status.PROTOCOL_ERROR, f"the server refused the request: {error.message}")
 
-    def _late(self) -> ToolResult:
+    def late(self) -> ToolResult:
+        """Return the result of a call without an answer at its deadline."""
         return fault(Status.TIMEOUT, f"no answer within {self.deadlines.call:g} s")
 
     def close(self) -> None:
@@ -273,21 +230,9 @@ def close_all(connections: Iterable[Connection]) -> None:
     """Close connections side by side; those of another process are left alone."""
     loop = event_loop()
     own = [connection for connection in connections if connection.loop is loop]
-    if not own:
-        return
-    longest = max(connection.deadlines.close for connection in own)
-    try:
-        loop.run(_leave(own), longest + GRACE_S)
-    except TimeoutError:
-        # Something blocks the loop; its thread is a daemon and ends with the process.
-        return
-    finally:
-        for connection in own:
-            loop.connections.discard(connection)
-
-
-async def _leave(connections: Sequence[Connection]) -> None:
-    await asyncio.gather(*(connection.leave() for connection in connections))
+    if own:
+        longest = max(connection.deadlines.close for connection in own)
+        loop.dismiss(own, longest + GRACE_S)
 
 
 def _root(error: BaseException | None) -> str:
@@ -354,8 +299,7 @@ def call_all(
         # A tool blocks the loop itself. What has no result is late, as below.
         results = [list(done) for done in results]
     for (connection, calls), done in zip(batches, results, strict=True):
-        text = f"no answer within {connection.deadlines.call:g} s"
-        done += [fault(Status.TIMEOUT, text) for _ in range(len(calls) - len(done))]
+        _fill(connection, len(calls), done)
     return results
 
 
@@ -365,25 +309,21 @@ async def _call_all(
     limit: float,
 ) -> None:
     tasks = [
-        asyncio.ensure_future(_call_batch(connection, calls, into))
+        connection.start(calls, into)
         for (connection, calls), into in zip(batches, results, strict=True)
     ]
     # A tool in a worker thread cannot be cancelled, so it is left behind.
-    done, late = await asyncio.wait(tasks, timeout=limit)
-    for task in late:
-        task.cancel()
-    for task in done:
-        task.result()
+    _, late = await asyncio.wait(tasks, timeout=limit)
+    for (connection, _), task, into in zip(batches, tasks, results, strict=True):
+        if task in late:
+            task.cancel()
+        elif task.cancelled() or task.exception():
+            into.append(connection.failed(None if task.cancelled() else task.exception()))
 
 
-async def _call_batch(
-    connection: Connection, calls: Sequence[ToolCall], into: list[ToolResult]
-) -> None:
-    """Run calls in order until one meets an infrastructure fault."""
-    for call in calls:
-        result = await connection.call(call)
-        into.append(result)
-        if result.status not in MODEL_STATUSES:
-            text = "not executed, because an earlier call of the turn met an infrastructure fault"
-            into += [fault(result.status, text) for _ in range(len(calls) - len(into))]
-            return
+def _fill(connection: Connection, number: int, results: list[ToolResult]) -> None:
+    """Give every call that was not answered, or not even sent, its result."""
+    if len(results) < number and (not results or results[-1].status in MODEL_STATUSES):
+        results.append(connection.late())
+    text = "not executed, because an earlier call of the turn met an infrastructure fault"
+    results += [fault(results[-1].status, text) for _ in range(number - len(results))]

@@ -88,7 +88,7 @@ class MCPGymEnv(gymnasium.Env[str, str]):
         render_mode: `"ansi"` or None.
     """
 
-    metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 - gymnasium's form
+    metadata = gymnasium.Env.metadata | {"render_modes": ["ansi"], "render_fps": 1}
 
     def __init__(
         self,

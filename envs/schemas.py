@@ -106,7 +106,8 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
         schema["type"] = real_kinds[0] if len(real_kinds) == 1 else real_kinds
     if schema.get("default", ...) is None:
         del schema["default"]
-    return schema
+    # The type first, as most tool lists that models have seen write it.
+    return {"type": schema["type"], **schema} if "type" in schema else schema
 
 
 class ArgumentValidator:
@@ -121,16 +122,17 @@ class ArgumentValidator:
     """
 
     def __init__(self, name: str, input_schema: Schema) -> None:
-        validator = validator_for(input_schema)
+        schema = dict(input_schema)
+        validator = validator_for(schema)
         try:
-            validator.check_schema(input_schema)
+            validator.check_schema(schema)
         except SchemaError as error:
             raise ToolListError(
                 f"the input schema of tool {name!r} is broken: {error.message}; "
                 "mend it in the server, or do not offer the tool"
             ) from error
         self.name = name
-        self._validator = validator(input_schema)
+        self._validator = validator(schema)
         self._properties = tuple(input_schema.get("properties", {}))
         self._closed = not any(keyword in input_schema for keyword in OPEN_KEYWORDS)
 
@@ -158,7 +160,7 @@ class ArgumentValidator:
         where = ".".join(str(part) for part in error.absolute_path)
         if error.validator == "required":
             return _shorten(error.message.replace("is a required property", "is missing"))
-        if error.validator == "additionalProperties":
+        if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
             extra = [name for name in error.instance if name not in self._properties]
             if not where and extra:
                 return self._unknown_one(extra[0])

@@ -27,7 +27,7 @@ from rewards.episode import (
     Turn,
 )
 from rewards.errors import did_you_mean
-from rewards.goals import AllOf, AnyOf, FinalState, Goal
+from rewards.goals import AllOf, AnyOf, Custom, FinalState, Goal
 from rewards.judge import Judgement, judge_turn
 from rewards.matrix import DEFAULT_MATRIX, RewardMatrix
 
@@ -245,7 +245,7 @@ class EpisodeSession:
 def _wants_digest(goal: Goal) -> bool:
     if isinstance(goal, AllOf | AnyOf):
         return any(_wants_digest(part) for part in goal.goals)
-    return isinstance(goal, FinalState) and goal.digest is not None
+    return isinstance(goal, Custom) or (isinstance(goal, FinalState) and goal.digest is not None)
 
 
 def render_ansi(session: EpisodeSession | None) -> str:

@@ -32,9 +32,11 @@ class MCPVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], Array]):
     took part. `self.infos` holds the latest info of EVERY sub-environment as a plain list of
     dicts, which is what a trainer wants.
 
-    Autoreset is `AutoresetMode.DISABLED`: nothing resets by itself. A sub-environment whose
-    episode has ended ignores its action (give it None), keeps its `terminated`, `truncated` and
-    `self.infos`, and gets reward 0, until `reset(options={"reset_mask": mask})` or a full `reset`.
+    Autoreset (`metadata["autoreset_mode"]`) is `AutoresetMode.DISABLED` unless told otherwise:
+    nothing resets by itself. A sub-environment whose episode has ended ignores its action (give
+    it None), keeps its `terminated`, `truncated` and `self.infos`, and gets reward 0, until
+    `reset(options={"reset_mask": mask})` or a full `reset`. With `AutoresetMode.NEXT_STEP` the
+    step after the end ignores the action, draws another task and returns its prompt and reward 0.
     A None for a running episode lets it wait for a step.
 
         env.reset(options={"tasks": tasks})
@@ -57,6 +59,7 @@ class MCPVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], Array]):
         max_result_chars: As in `MCPGymEnv`.
         faults: As in `MCPGymEnv`.
         deadlines: As in `MCPGymEnv`.
+        autoreset_mode: `AutoresetMode.DISABLED` or `NEXT_STEP`, or its value as text.
         render_mode: `"ansi"` or None.
     """
 
@@ -71,12 +74,17 @@ class MCPVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], Array]):
         max_result_chars: int = 2000,
         faults: Mapping[str, Any] | None = None,
         deadlines: Deadlines | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.DISABLED,
         render_mode: str | None = None,
     ) -> None:
         if num_envs < 1:
             raise OptionError(f"num_envs must be at least 1, not {num_envs}")
+        mode = AutoresetMode(autoreset_mode)
+        if mode is AutoresetMode.SAME_STEP:
+            raise OptionError("autoreset_mode SAME_STEP is not offered; use DISABLED or NEXT_STEP")
         self.num_envs = num_envs
-        self.metadata = {**MCPGymEnv.metadata, "autoreset_mode": AutoresetMode.DISABLED}
+        self.metadata = {**MCPGymEnv.metadata, "autoreset_mode": mode}
+        self._autoreset = mode is AutoresetMode.NEXT_STEP
         self.render_mode = render_mode
         self.single_action_space = TextSpace()
         self.single_observation_space = TextSpace()
@@ -175,18 +183,22 @@ class MCPVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], Array]):
         """
         if len(actions) != self.num_envs:
             raise ActionError(f"{len(actions)} actions for {self.num_envs} sub-environments")
-        pending: dict[int, PendingTurn] = {}
-        for row, action in enumerate(actions):
-            session = self._sessions[row]
-            if action is not None and not (session and session.over):
-                pending[row] = self._running(row).read(action)
+        ended = [row for row, session in enumerate(self._sessions) if session and session.over]
+        pending = {
+            row: self._running(row).read(action)
+            for row, action in enumerate(actions)
+            if action is not None and row not in ended
+        }
         self._observations = [""] * self.num_envs
         rewards = np.zeros(self.num_envs, dtype=np.float64)
         for row, result in self._play(pending).items():
             self._observations[row], rewards[row] = result.observation, result.reward
             self.infos[row] = self._running(row).info()
+        restarted = ended if self._autoreset else []
+        for row in restarted:
+            self._start(row, self._deck.chosen({}, self._generators[row]))
         terminated, truncated = self._ends()
-        infos = self._batched(list(pending))
+        infos = self._batched([*pending, *restarted])
         return tuple(self._observations), rewards, terminated, truncated, infos
 
     def _play(self, pending: Mapping[int, PendingTurn]) -> dict[int, StepResult]:

@@ -57,7 +57,7 @@ SEED_HEADER = [
     "depth",
     "abstention SFT",
     "abstention GRPO",
-    "bad form",
+    "invalid + structural",
     "lowest kind",
     "worst change of a kind",
 ]

@@ -1,9 +1,9 @@
 """The synthetic pretraining corpus of the embedded policy.
 
 It teaches what a small base model knows before it meets our tools: ChatML, JSON, copying, reading
-a value by its key, and calling OTHER tools, in another dialect (`use NAME {arguments}` instead of
-`<tool_call>`), so that the base policy cannot play the mock world but a few traces suffice to show
-it how. What is covered:
+a value by its key, and calling OTHER tools, in another dialect (`use {...}` instead of
+`<tool_call>` tags), so that the base policy cannot play the mock world but a few traces suffice to
+show it how. What is covered:
 
     copy        repeat words, ids, numbers, quoted text, any token of the vocabulary
     build       make a JSON object out of pairs; the Hermes form of a call as a rewriting exercise
@@ -53,8 +53,9 @@ def tool_result(value: Any) -> dict[str, Any]:
 
 
 def call_text(name: str, arguments: dict[str, Any]) -> str:
-    """Return a call in the corpus's own dialect."""
-    return f"use {name} {json.dumps(arguments, ensure_ascii=False)}"
+    """Return a call in the corpus's own dialect: the right object, the wrong wrapping."""
+    body = json.dumps(arguments, ensure_ascii=False)
+    return f'use {{"name": "{name}", "arguments": {body}}}'
 
 
 def hermes_text(name: str, arguments: dict[str, Any]) -> str:
@@ -117,13 +118,14 @@ def phrase(rng: random.Random) -> str:
 
 
 def formula(rng: random.Random) -> str:
-    """Return a small arithmetic expression."""
-    gap = rng.choice(("", " "))
-    terms = [number(rng) for _ in range(rng.randint(2, 3))]
-    text = terms[0]
-    for term in terms[1:]:
-        text += f"{gap}{rng.choice('+-*/')}{gap}{term}"
-    return f"({text})" if rng.random() < 0.1 else text
+    """Return an arithmetic expression, sometimes with a bracket."""
+    gap = rng.choice(("", " ", " "))
+    terms = [number(rng) if rng.random() < 0.3 else str(rng.randint(1, 99)) for _ in range(3)]
+    signs = [f"{gap}{rng.choice('+-*/')}{gap}" for _ in range(2)]
+    if rng.random() < 0.5:
+        return f"{terms[0]}{signs[0]}{terms[1]}"
+    shape = rng.choice(("{0}{3}{1}{4}{2}", "({0}{3}{1}){4}{2}", "{0}{3}({1}{4}{2})"))
+    return shape.format(*terms, *signs)
 
 
 def symbol(rng: random.Random) -> str:
@@ -289,6 +291,16 @@ class Gadget:
         }
 
 
+def tool_name(rng: random.Random, verbs: Sequence[str], noun: str) -> str:
+    """Return a name of one to three parts that contains the noun."""
+    shape = rng.random()
+    if shape < 0.1:
+        return noun
+    if shape < 0.3:
+        return f"{rng.choice(verbs)}_{noun}_{rng.choice((rng.choice(GENERAL).lower(), noun[:3]))}"
+    return f"{rng.choice(verbs)}_{noun}"
+
+
 def reader(rng: random.Random, noun: str, extra: Sequence[str] = ()) -> Gadget:
     """Return a tool that reads one entity by its key."""
     shape = rng.random()
@@ -296,14 +308,13 @@ def reader(rng: random.Random, noun: str, extra: Sequence[str] = ()) -> Gadget:
     if shape > 0.85:
         parameter = attribute(rng)
     fields = attributes(rng, rng.randint(2, 4))
-    joined = f"{rng.choice(VERBS)}_{noun}" if rng.random() < 0.8 else noun
-    return Gadget(joined, noun, (parameter,), tuple([*fields, *extra]))
+    return Gadget(tool_name(rng, VERBS, noun), noun, (parameter,), tuple([*fields, *extra]))
 
 
 def writer(rng: random.Random, noun: str) -> Gadget:
     """Return a tool that stores something with one to three arguments."""
     names = tuple(attributes(rng, rng.randint(1, 3)))
-    return Gadget(f"{rng.choice(WRITE_VERBS)}_{noun}", noun, names, ("done",), write=True)
+    return Gadget(tool_name(rng, WRITE_VERBS, noun), noun, names, ("done",), write=True)
 
 
 def subject(rng: random.Random) -> str:
@@ -321,7 +332,7 @@ def record(rng: random.Random, gadget: Gadget, key: str) -> dict[str, Any]:
 
 def answer(rng: random.Random, name: str, item: Any) -> str:
     """State one value."""
-    style = rng.choice(("The {0} is {1}.", "The {0} is {1}.", "{0}: {1}", "{0} = {1}", "It is {1}."))
+    style = rng.choice(("The {0} is {1}.",) * 7 + ("{0}: {1}",))
     return style.format(name, shown(item))
 
 
@@ -349,6 +360,10 @@ def toolbox(
     """Return the schemas of the needed tools among distractors, shuffled."""
     gadgets = list(needed)
     nouns = {gadget.noun for gadget in gadgets}
+    for gadget in needed:
+        # The same entity with the other kind of verb: reading and writing must be told apart.
+        if rng.random() < 0.35:
+            gadgets.append((reader if gadget.write else writer)(rng, gadget.noun))
     while len(gadgets) < max(rng.randint(low, high), len(needed)):
         noun = entity_noun(rng)
         if noun in nouns:
@@ -450,7 +465,7 @@ def write_dialogue(rng: random.Random) -> Document:
         rng.shuffle(said)
     verb = gadget.name.split("_")[0]
     text = f"{verb} {rng.choice(('a', 'this', 'one'))} {gadget.noun} {', '.join(said)}"
-    messages = [user(text.capitalize() if rng.random() < 0.3 else text)]
+    messages = [user(text[0].upper() + text[1:] if rng.random() < 0.3 else text)]
     messages.append(assistant(call_text(gadget.name, row)))
     messages += [tool_result({"done": True}), assistant(rng.choice(("Done.", "It is stored.")))]
     return Document(messages, toolbox(rng, [gadget]))
@@ -490,7 +505,7 @@ def pair_dialogue(rng: random.Random) -> Document:
     wanted = rng.choice(gadget.fields)
     for row in rows:
         row[wanted] = rng.randint(1, 999)
-    solver = Gadget(rng.choice(("solve", "work_out", "reckon")), "formula", ("formula",), ("out",))
+    solver = solver_tool(rng)
     joined = rng.choice((" and ", ", ", " plus "))
     add = joined == " plus " or rng.random() < 0.5
     head = rng.choice(("add up", "sum up")) if add else "list"
@@ -501,7 +516,7 @@ def pair_dialogue(rng: random.Random) -> Document:
     if not add:
         messages.append(assistant(f"{wanted}: {left}, {right}"))
         return Document(messages, toolbox(rng, [gadget]))
-    text = f"{left}{rng.choice(('+', ' + '))}{right}"
+    text = f"{left} + {right}"
     messages += [
         assistant(call_text(solver.name, {"formula": text})),
         tool_result({"out": left + right}),
@@ -510,18 +525,116 @@ def pair_dialogue(rng: random.Random) -> Document:
     return Document(messages, toolbox(rng, [gadget, solver]))
 
 
+def solver_tool(rng: random.Random, out: str = "out") -> Gadget:
+    """Return a tool that takes a formula."""
+    name = rng.choice(("solve", "work_out", "reckon", f"solve_{pseudo_word(rng)}"))
+    return Gadget(name, "formula", ("formula",), (out,))
+
+
 def formula_dialogue(rng: random.Random) -> Document:
     """Copy a formula into a call, then the result out of it."""
-    out = rng.choice(("out", "outcome", "solved"))
-    solver = Gadget(rng.choice(("solve", "work_out", "reckon")), "formula", ("formula",), (out,))
+    out = rng.choice(("out", "outcome", "solved", pseudo_word(rng)))
+    solver = solver_tool(rng, out)
     text, result = formula(rng), value(rng)
+    style = rng.choice(("{0} = ?", "solve {0}", "work out {0}.", "{0}", "{1} of {0}?", "The {1} of {0}."))
     messages = [
-        user(rng.choice(("{0} = ?", "solve {0}", "work out {0}", "{0}")).format(text)),
+        user(style.format(text, out)),
         assistant(call_text(solver.name, {"formula": text})),
         tool_result({out: result}),
         assistant(answer(rng, out, result)),
     ]
     return Document(messages, toolbox(rng, [solver]))
+
+
+@dataclass(frozen=True)
+class Query:
+    """A tool with several arguments, and a request that says all but one of them in words."""
+
+    gadget: Gadget
+    arguments: dict[str, Any]
+    out: str
+
+
+def query(rng: random.Random, given: tuple[str, Any] | None = None) -> Query:
+    """Return a tool of two or three arguments; `given` is one of them."""
+    noun = entity_noun(rng)
+    names = attributes(rng, rng.randint(1, 2))
+    if rng.random() < 0.5:
+        names = [f"{prefix}_{names[0]}" for prefix in ("from", "to")]
+    arguments = {name: rng.choice((symbol, word, number_value, proper_name))(rng) for name in names}
+    if given is not None:
+        arguments = {given[0]: given[1], **arguments}
+    elif rng.random() < 0.6:
+        arguments = {rng.choice(("amount", "value", "size", "count")): number_value(rng), **arguments}
+    numeric = frozenset(name for name, item in arguments.items() if not isinstance(item, str))
+    out = rng.choice(("out", rng.choice(GENERAL).lower(), rng.choice(ATTRIBUTES)))
+    gadget = Gadget(tool_name(rng, VERBS, noun), noun, tuple(arguments), (out,), numeric=numeric)
+    return Query(gadget, arguments, out)
+
+
+def number_value(rng: random.Random) -> int | float:
+    """Return a number."""
+    text = number(rng)
+    return float(text) if "." in text else int(text)
+
+
+def said(rng: random.Random, asked: Query, names: Sequence[str]) -> str:
+    """Return the arguments as a request says them: with their names, or by from and to."""
+    parts = []
+    for name in names:
+        text = shown(asked.arguments[name])
+        prefix = name.split("_")[0]
+        label = prefix if prefix in ("from", "to") else rng.choice((name, name, ""))
+        parts.append(f"{label} {text}".strip())
+    return " ".join(parts)
+
+
+def query_dialogue(rng: random.Random) -> Document:
+    """One call with several arguments, in an order of the request's own."""
+    asked = query(rng)
+    names = list(asked.arguments)
+    if rng.random() < 0.3:
+        rng.shuffle(names)
+    words = said(rng, asked, names)
+    style = rng.choice(("{noun} {words}: {out}?", "{out} of {noun} {words}", "{words}, {noun}; state {out}",
+                        "Which {out} has the {noun} {words}?"))  # fmt: skip
+    result = value(rng)
+    return Document(
+        [
+            user(style.format(noun=asked.gadget.noun, words=words, out=asked.out)),
+            assistant(call_text(asked.gadget.name, asked.arguments)),
+            tool_result({asked.out: result}),
+            assistant(answer(rng, asked.out, result)),
+        ],
+        toolbox(rng, [asked.gadget]),
+    )
+
+
+def read_then_query_dialogue(rng: random.Random) -> Document:
+    """Read a field, then ask another tool about it."""
+    source, key = reader(rng, entity_noun(rng)), subject(rng)
+    row = record(rng, source, key)
+    wanted = rng.choice(source.fields)
+    row[wanted] = number_value(rng)
+    asked = query(rng, (rng.choice((wanted, "amount", "value")), row[wanted]))
+    words = said(rng, asked, list(asked.arguments)[1:])
+    result = value(rng)
+    style = rng.choice(("{wanted} of {a} {key} as {noun} {words}: {out}?",
+                        "Take {wanted} of {a} {key}, then {noun} {words}, state {out}."))  # fmt: skip
+    text = style.format(
+        wanted=wanted, a=source.noun, key=key, noun=asked.gadget.noun, words=words, out=asked.out
+    )
+    return Document(
+        [
+            user(text),
+            assistant(call_text(source.name, {source.parameters[0]: key})),
+            tool_result(row),
+            assistant(call_text(asked.gadget.name, asked.arguments)),
+            tool_result({asked.out: result}),
+            assistant(answer(rng, asked.out, result)),
+        ],
+        toolbox(rng, [source, asked.gadget]),
+    )
 
 
 def nothing_fits_dialogue(rng: random.Random) -> Document:
@@ -560,6 +673,8 @@ DIALOGUES: tuple[tuple[Callable[[random.Random], Document], int], ...] = (
     (read_then_write_dialogue, 3),
     (pair_dialogue, 3),
     (formula_dialogue, 2),
+    (query_dialogue, 4),
+    (read_then_query_dialogue, 3),
     (nothing_fits_dialogue, 2),
     (key_missing_dialogue, 2),
 )

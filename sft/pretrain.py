@@ -43,6 +43,9 @@ class PretrainArguments:
     tokenizer: str = field(
         default="agents/embedded", metadata={"help": "Folder of the tokenizer (kept as it is)."}
     )
+    init_from: str = field(
+        default="", metadata={"help": "Folder of a model to continue from, on longer documents."}
+    )
     steps: int = field(default=1600, metadata={"help": "Number of optimizer steps."})
     tokens_per_step: int = field(default=8192, metadata={"help": "Padded tokens in a batch."})
     hidden_size: int = field(default=128, metadata={"help": "Width of the model."})
@@ -70,7 +73,9 @@ class CorpusBatches(IterableDataset[Batch]):
         rng = random.Random(self.arguments.seed)
         step = 0
         while step < self.arguments.steps:
-            share = dialogue_share(step / self.arguments.steps)
+            share = 0.8
+            if not self.arguments.init_from:
+                share = dialogue_share(step / self.arguments.steps)
             rows = []
             for _ in range(DRAWN_AT_ONCE):
                 document = draw(rng, share, vocabulary)
@@ -115,7 +120,9 @@ def printable_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def build_model(tokenizer: PreTrainedTokenizerBase, arguments: PretrainArguments) -> Any:
-    """Return the freshly initialised model."""
+    """Return the model: freshly initialised, or the one to continue from."""
+    if arguments.init_from:
+        return Qwen3ForCausalLM.from_pretrained(arguments.init_from, dtype=torch.float32)
     torch.manual_seed(arguments.seed)
     config = Qwen3Config(
         vocab_size=len(tokenizer),

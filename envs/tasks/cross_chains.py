@@ -225,11 +225,11 @@ def _recovering_conversion(world: World, rng: random.Random, *, stale: bool, bus
     )
 
 
-def _stale_conversion(world: World, rng: random.Random) -> Draft:
+def _stale_price_conversion(world: World, rng: random.Random) -> Draft:
     return _recovering_conversion(world, rng, stale=True, busy=False)
 
 
-def _busy_conversion(world: World, rng: random.Random) -> Draft:
+def _busy_price_conversion(world: World, rng: random.Random) -> Draft:
     return _recovering_conversion(world, rng, stale=False, busy=True)
 
 
@@ -477,21 +477,21 @@ CHAINS: tuple[Kind, ...] = (
         build=_population_sum,
     ),
     Kind(
-        name="stale_conversion",
+        name="stale_price_conversion",
         domain="cross",
         tools=("get_product", "convert_currency"),
         depth=3,
         phrasings=_CONVERSIONS,
         heldout_phrasings=_HELDOUT_CONVERSIONS,
-        build=_stale_conversion,
+        build=_stale_price_conversion,
     ),
     Kind(
-        name="busy_conversion",
+        name="busy_price_conversion",
         domain="cross",
         tools=("get_product", "convert_currency"),
         depth=3,
         phrasings=_CONVERSIONS,
         heldout_phrasings=_HELDOUT_CONVERSIONS,
-        build=_busy_conversion,
+        build=_busy_price_conversion,
     ),
 )

@@ -65,6 +65,8 @@ def no_call_tasks(
         offers: Chooses what is offered where a tool is taken away.
         rng: Source of the draw.
     """
+    if not made:
+        return []
     makers: dict[str, Maker] = {
         "no_tool": lambda one: _no_tool(one, offers, rng),
         "no_argument": lambda one: _no_argument(one, rng),

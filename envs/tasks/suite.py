@@ -171,8 +171,9 @@ class _Split:
         """Return a new instance that belongs to this split, or None if there seems to be none."""
         for _ in range(TRIES):
             world_seed = rng.choice(self._world_seeds)
+            world = self._world(world_seed)
             try:
-                draft = kind.build(self._world(world_seed), rng)
+                draft = kind.build(world, rng)
             except IndexError:  # a choice from nothing: this world has no instance
                 continue
             except Exception as error:

@@ -8,6 +8,7 @@ number.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -68,6 +69,7 @@ LETTERS: Mapping[str, str] = MappingProxyType(
 """Table -> the letter that its keys start with."""
 
 EXTRA_COUNT = 3
+LONE_CUSTOMERS = 4
 
 _RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
@@ -139,7 +141,11 @@ def _customers(rng: random.Random, count: int) -> list[Row]:
         f"{name.split()[0].lower()}{number}@{rng.choice(('shop', 'mail', 'web'))}.example"
         for name, number in zip(names, numbers, strict=True)
     ]
-    cities = rng.choices(rng.sample(CITIES, count // 2), k=count)
+    # Some customers are alone in their city, so that the city names them.
+    chosen = rng.sample(CITIES, LONE_CUSTOMERS + count // 2)
+    lone, shared = chosen[:LONE_CUSTOMERS], chosen[LONE_CUSTOMERS:]
+    cities = [*lone, *rng.choices(shared, k=count - LONE_CUSTOMERS)]
+    rng.shuffle(cities)
     segments = rng.choices(SEGMENTS, k=count)
     return _rows("customers", (_keys(rng, "customers", count), names, cities, emails, segments))
 
@@ -157,10 +163,21 @@ def _products(rng: random.Random, count: int) -> list[Row]:
     return _rows("products", (_keys(rng, "products", count), names, categories, prices, stocks))
 
 
+def _buyers(rng: random.Random, customers: Sequence[Row], count: int) -> list[str]:
+    """Draw who orders what; some customers who are alone in their city order exactly once."""
+    in_city = Counter(row["city"] for row in customers)
+    lone = [row["customer_id"] for row in customers if in_city[row["city"]] == 1]
+    once = lone[:LONE_CUSTOMERS]
+    others = [row["customer_id"] for row in customers if row["customer_id"] not in once]
+    buyers = [*once, *rng.choices(others, k=count - len(once))]
+    rng.shuffle(buyers)
+    return buyers
+
+
 def _orders(
     rng: random.Random, customers: Sequence[Row], products: Sequence[Row], count: int
 ) -> list[Row]:
-    buyers = [rng.choice(customers)["customer_id"] for _ in range(count)]
+    buyers = _buyers(rng, customers, count)
     bought = [rng.choice(products)["product_id"] for _ in range(count)]
     quantities = [rng.randint(2, 30) for _ in range(count)]
     statuses = rng.choices(STATUSES, k=count)

@@ -1,4 +1,6 @@
-"""The state of the `database` domain: a seeded company (`database_company.py`) on SQLite, in memory.
+"""The state of the `database` domain: a seeded company on SQLite, in memory.
+
+`database_company.py` draws the company.
 
 A copy shares its original's database until one of the two writes (copy on first write), so that
 an episode which only reads costs nothing.
@@ -108,11 +110,8 @@ class _Store:
     def create(self, name: str, rows: Sequence[Row]) -> None:
         """Create a table and fill it."""
         key, *others = rows[0]
-        types = ("TEXT" if column in _TEXT_COLUMNS else "INTEGER" for column in others)
         columns = [f"{key} TEXT PRIMARY KEY"]
-        columns += [
-            f"{column} {type_} NOT NULL" for column, type_ in zip(others, types, strict=True)
-        ]
+        columns += [f"{column} {_TYPES[type(rows[0][column])]} NOT NULL" for column in others]
         self._connection.execute(f"CREATE TABLE {name} ({', '.join(columns)})")
         marks = ", ".join("?" * len(rows[0]))
         self._connection.execute("BEGIN")

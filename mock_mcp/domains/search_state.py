@@ -6,6 +6,7 @@ import hashlib
 import random
 import re
 import sqlite3
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -40,6 +41,10 @@ class SearchState:
     index: sqlite3.Connection
 
     writes: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        """Close the index with the last copy (Python 3.13 warns where nobody does)."""
+        weakref.finalize(self, self.index.close)
 
     @classmethod
     def build(cls, rng: random.Random) -> Self:

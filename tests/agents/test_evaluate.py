@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from agents.evaluate import EvaluateFlags, check_policy, episode_file, evaluate, main
 from agents.figures import attempted_calls, compare, figures, invalid_calls, part
+from agents.players import ScriptedPlayer
 from agents.stats import wilson
 from agents.summary import (
     read_stages,
@@ -24,11 +26,12 @@ from agents.tables import (
     policy_table,
     stage_table,
 )
-from envs.policies import UnknownPolicyError
+from envs.policies import UnknownPolicyError, make_policy
 from rewards.episode import (
     Episode,
     Fault,
     Outcome,
+    ReferenceTurn,
     Status,
     Task,
     ToolCall,
@@ -36,7 +39,7 @@ from rewards.episode import (
     Turn,
 )
 from rewards.goals import AllOf, AnyOf, FinalAnswer, Goal, NoCall, NoCallNaming
-from rewards.serialise import read_episodes
+from rewards.serialise import read_episodes, write_tasks
 
 CALL = ToolCall("get_customer", {"customer_id": "C104"})
 RAN = Turn(raw="", calls=(CALL,), results=(ToolResult("{}"),), outcome=Outcome.TOOL_EXECUTION)
@@ -320,15 +323,38 @@ def test_columns_are_aligned() -> None:
 # --- the command ------------------------------------------------------------------------------
 
 
+def sums(count: int, **rest: Any) -> list[Task]:
+    """Tasks with a right answer that does not depend on the world."""
+    made = []
+    for i in range(count):
+        call = ToolCall("calculate", {"expression": f"17 + {i}"})
+        answer = f"The result is {17 + i}."
+        reference = (ReferenceTurn(calls=(call,)), ReferenceTurn(text=answer))
+        name = f"sum{i}{rest.get('heldout', '')}"
+        goal = FinalAnswer(17 + i, "number")
+        prompt = f"What is the result of 17 + {i}?"
+        made.append(
+            Task(name, prompt, goal, TOOLS, "math", "sum", "test", reference=reference, **rest)
+        )
+    return made
+
+
+TOOLS = ("calculate", "solve_equation")
+
+
 @pytest.fixture
-def floors(tmp_path: Path) -> EvaluateFlags:
-    return EvaluateFlags(
-        policies=["silent", "oracle"],
-        suite="starter",
-        limit=30,
-        output_dir=str(tmp_path),
-        max_turns=6,
+def suite(tmp_path: Path) -> str:
+    refused = replace(
+        sums(1)[0], id="no", goal=NoCall(), kind="no_tool", reference=(ReferenceTurn(text="No."),)
     )
+    path = tmp_path / "sums.jsonl"
+    write_tasks(path, [*sums(5), refused, *sums(2, heldout="phrasing")])
+    return str(path)
+
+
+@pytest.fixture
+def floors(suite: str, tmp_path: Path) -> EvaluateFlags:
+    return EvaluateFlags(policies=["silent", "oracle"], suite=suite, output_dir=str(tmp_path))
 
 
 def test_the_oracle_solves_everything_and_silence_nothing(
@@ -336,12 +362,14 @@ def test_the_oracle_solves_everything_and_silence_nothing(
 ) -> None:
     evaluate(floors)
     data = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
-    policies = data["suites"]["starter"]["policies"]
-    for name in ("success", "abstention", "heldout"):
-        assert policies["oracle"][name]["successes"] == policies["oracle"][name]["n"] > 0
-        assert policies["silent"][name]["successes"] == 0
+    policies = data["suites"]["sums"]["policies"]
+    for name, n in (("success", 5), ("abstention", 1), ("heldout", 2)):
+        assert (policies["oracle"][name]["successes"], policies["oracle"][name]["n"]) == (n, n)
+        assert (policies["silent"][name]["successes"], policies["silent"][name]["n"]) == (0, n)
+    assert policies["oracle"]["calls_per_episode"] == 7 / 8
     assert policies["oracle"]["invalid_call_rate"] == 0.0
-    assert len(list(read_episodes(tmp_path / "episodes" / "oracle.jsonl"))) == 30
+    assert data["suites"]["sums"]["mcnemar"]["silent->oracle"]["success"]["p"] == 2 * 0.5**5
+    assert data["suites"]["sums"]["flags"]["seed"] == 0
 
 
 def test_stored_episodes_give_the_same_figures(floors: EvaluateFlags, tmp_path: Path) -> None:
@@ -353,29 +381,48 @@ def test_stored_episodes_give_the_same_figures(floors: EvaluateFlags, tmp_path: 
     assert summarise(stored) == summary
 
 
-def test_attempts_of_a_random_canary_differ(tmp_path: Path) -> None:
-    flags = EvaluateFlags(
-        policies=["random_call"],
-        suite="starter",
-        limit=4,
-        k=2,
-        temperature=1.0,
-        output_dir=str(tmp_path),
-        max_turns=1,
-    )
-    evaluate(flags)
+def test_a_limit_plays_the_first_tasks(floors: EvaluateFlags) -> None:
+    summary = evaluate(replace(floors, limit=3))
+    assert summary["policies"]["oracle"]["episodes"] == 3
+
+
+def test_attempts_of_a_random_canary_differ(floors: EvaluateFlags, tmp_path: Path) -> None:
+    evaluate(replace(floors, policies=["random_call"], k=2, temperature=1.0, max_turns=1))
     episodes = list(read_episodes(tmp_path / "episodes" / "random_call.jsonl"))
     pairs = list(zip(episodes[::2], episodes[1::2], strict=True))
+    assert len(pairs) == 8
     assert all(first.task.id == second.task.id for first, second in pairs)
     assert any(first.turns != second.turns for first, second in pairs)
 
 
-def test_the_command_ends_by_naming_files_and_the_next_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_model_plays_each_task_k_times_side_by_side(
+    floors: EvaluateFlags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["--policies", "silent", "--suite", "starter", "--limit", "5"]
+    asked: list[Any] = []
+
+    def load_oracle(name: str, **options: Any) -> ScriptedPlayer:
+        asked.append((name, options["config"], options["load_in_4bit"]))
+        return ScriptedPlayer(make_policy("oracle"))
+
+    monkeypatch.setattr("agents.evaluate.load_player", load_oracle)
+    summary = evaluate(
+        replace(floors, policies=["embedded"], k=3, temperature=0.7, seed=5, load_in_4bit=True)
+    )
+    assert summary["policies"]["embedded"]["attempts"]["k"] == 3
+    assert summary["policies"]["embedded"]["episodes"] == 24
+    ((name, sampling, four_bit),) = asked
+    assert (name, four_bit) == ("embedded", True)
+    assert (sampling.temperature, sampling.seed) == (0.7, 5)
+
+
+def test_the_command_ends_by_naming_files_and_the_next_command(
+    suite: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--policies", "silent", "oracle", "--suite", suite, "--limit", "2"]
     assert main([*arguments, "--output_dir", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["policy", "success"]
+    assert lines[2].startswith("oracle  100.0 [")
     assert f"wrote {tmp_path}/summary.json" in lines
     assert f"wrote {tmp_path}/episodes/silent.jsonl" in lines
     assert lines[-1].startswith("next: python -m agents.evaluate --policies embedded")

@@ -11,6 +11,7 @@ import pytest
 
 from envs.tasks import math_kinds, search_kinds
 from envs.tasks.kinds import Draft, Kind
+from mock_mcp.arithmetic import evaluate
 from mock_mcp.domains import math_tools, search_tools
 from mock_mcp.faults import Faults
 from mock_mcp.toolspec import ToolFailure, ToolSpec
@@ -234,6 +235,19 @@ def test_expected_dates_follow_from_the_calendar() -> None:
     for world, draft, _ in _values("weekday_from_today"):
         day = world.math.today + timedelta(days=int(draft.slots["days"]))
         assert draft.reference[-1].text == f"The weekday is {day:%A}."
+
+
+def test_equations_hold_at_exactly_their_solutions() -> None:
+    kind = next(kind for kind in KINDS if kind.name == "equation_solutions")
+    rng = random.Random(0)
+    degrees = set()
+    for _ in range(200):
+        draft = kind.build(WORLDS[0], rng)
+        left, right = draft.slots["equation"].split(" = ")
+        holds = [x for x in range(-9, 10) if evaluate(left.replace("x", f"({x})")) == int(right)]
+        assert draft.goal.value == holds
+        degrees.add(len(holds))
+    assert degrees == {1, 2}
 
 
 def test_a_guessed_weekday_is_not_enough() -> None:

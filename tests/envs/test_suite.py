@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from envs.schemas import openai_tool
 from envs.tasks import load_tasks
 from envs.tasks.catalogue import Catalogue, mock_catalogue
 from envs.tasks.cross_kinds import UnsafeWish
@@ -21,11 +22,14 @@ from envs.tasks.offers import FULL, STARTER, Offers, Style
 from envs.tasks.report import count, needed_tools, shortfalls
 from envs.tasks.substitutes import substitutes
 from envs.tasks.suite import SPLITS, generate
+from mock_mcp.server import served_tools
 from mock_mcp.world import World
 from rewards.episode import ReferenceTurn, Task, ToolCall
 from rewards.goal_checks import needs_call
 from rewards.goals import FinalAnswer, NoCallNaming
 from rewards.serialise import task_from_json, task_to_json
+
+EMBEDDED = Path(__file__).parents[2] / "agents" / "embedded"
 
 TOOLS = {
     "math": [f"count_{letter}" for letter in "abcdefghijkl"],
@@ -251,6 +255,22 @@ def test_the_starter_family_is_the_same_kinds_with_fewer_tools(suite: list[Task]
     used = {task.kind for task in suite if task.starter and needs_call(task.goal)}
     assert used == starters
     assert {task.kind for task in suite if not task.starter} >= used
+
+
+def test_starter_prompts_are_short_for_the_embedded_tokenizer(suite: list[Task]) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(EMBEDDED)
+    schemas = {
+        name: openai_tool(name, tool.advertised.description or "", tool.advertised.input_schema)
+        for name, tool in served_tools().items()
+    }
+    longest = 0
+    for task in [task for task in suite if task.starter][::7]:
+        message = {"role": "user", "content": task.prompt}
+        tools = [schemas[name] for name in task.tools]
+        text = tokenizer.apply_chat_template([message], tools=tools, tokenize=False)
+        longest = max(longest, len(tokenizer(text)["input_ids"]))
+    assert 100 < longest < 500
 
 
 def test_every_prefix_is_balanced_by_kind(suite: list[Task]) -> None:

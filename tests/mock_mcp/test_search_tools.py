@@ -166,3 +166,11 @@ def test_copies_share_everything_and_seeds_differ() -> None:
 def test_the_digest_sees_every_page() -> None:
     assert len(WORLD.search.digest) == 64
     assert WORLD.search.snapshot()["web"]["pages"]["count"] == len(PAGES)
+
+
+def test_the_index_is_closed_with_the_state() -> None:
+    state = SearchState.build(random.Random(3))
+    index = state.index
+    del state
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        index.execute("SELECT 1")

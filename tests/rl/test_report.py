@@ -60,9 +60,6 @@ def line(step: int, success: float, **rest: object) -> str:
 def run_dir(tmp_path: Path) -> Path:
     for stage in SOLVED:
         record_stage(tmp_path, stage, episodes(stage))
-    metrics = tmp_path / "grpo" / "metrics.jsonl"
-    metrics.parent.mkdir()
-    metrics.write_text("\n".join(line(i, i / 10) for i in range(10)) + "\n", encoding="utf-8")
     return tmp_path
 
 
@@ -72,6 +69,9 @@ def run_dir(tmp_path: Path) -> Path:
 def test_the_report_writes_summary_and_curve_and_names_them(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    metrics = run_dir / "grpo" / "metrics.jsonl"
+    metrics.parent.mkdir()
+    metrics.write_text("\n".join(line(i, i / 10) for i in range(10)) + "\n", encoding="utf-8")
     assert main(["--run_dir", str(run_dir)]) == 0
     out = capsys.readouterr().out
     assert f"wrote {run_dir}/summary.json" in out
@@ -168,7 +168,7 @@ def test_seeds_give_one_markdown_row_each(
     assert row["lowest kind"] == "calculate 15.0 n=20"
     assert row["worst change of a kind"] == "calculate -45.0"
     # 18 of the 160 turns on in-distribution tool tasks are wrong answers.
-    assert row["bad form"] == f"{100 * 18 / 160:.1f}"
+    assert row["invalid + structural"] == f"{100 * 18 / 160:.1f}"
 
 
 def test_a_seed_without_grpo_is_an_error_that_names_run_and_command(tmp_path: Path) -> None:

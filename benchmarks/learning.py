@@ -1,0 +1,97 @@
+"""What the shipped recipe learns, over seeds, beside the alternatives: `python benchmarks/learning.py`.
+
+Recipes (each run goes to RUN_DIR/RECIPE/seedN; finished runs are kept and only read):
+
+    recipe          SFT on 60 traces, then GRPO (configs/starter-sft.yaml, starter-grpo.yaml)
+    no-warm-start   GRPO from the base model
+    group-scaled    the recipe with returns divided by the spread of each group
+    sft-long        SFT on the same traces with about GRPO's compute
+    sft-600         SFT on ten times the traces
+
+Prints a markdown table of every run and, with `--json FILE`, the figures of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+RECIPES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
+    "recipe": ((), ()),
+    "no-warm-start": (("--max_steps", "1"), ("--adapter", "none")),
+    "group-scaled": ((), ("--scale_rewards", "group")),
+    "sft-long": (("--num_train_epochs", "130"), None),
+    "sft-600": (("--num_traces", "600"), None),
+}
+"""Flags for `sft.train` and, unless None, for `rl.grpo`."""
+
+LIMIT_S = 3600.0
+
+
+def commands(recipe: str, seed: int, folder: Path, threads: int) -> list[list[str]]:
+    """Return the commands of one run."""
+    sft_flags, grpo_flags = RECIPES[recipe]
+    common = ["--run_dir", str(folder), "--seed", str(seed), "--threads", str(threads)]
+    sft = [sys.executable, "-m", "sft.train", "--output_dir", str(folder / "sft")]
+    result = [[*sft, *common, *sft_flags]]
+    if grpo_flags is not None:
+        grpo = [sys.executable, "-m", "rl.grpo", "--output_dir", str(folder / "grpo")]
+        grpo += [] if "--adapter" in grpo_flags else ["--adapter", str(folder / "sft")]
+        result.append([*grpo, *common, *grpo_flags])
+    return result
+
+
+def run(recipe: str, seed: int, root: Path, threads: int) -> Path:
+    """Run one recipe with one seed unless it is finished; return its folder."""
+    folder = root / recipe / f"seed{seed}"
+    if (folder / "finished").is_file():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    with (folder / "log.txt").open("w", encoding="utf-8") as log:
+        for command in commands(recipe, seed, folder, threads):
+            log.write(" ".join(command) + "\n")
+            log.flush()
+            subprocess.run(
+                command, stdout=log, stderr=log, check=True, timeout=LIMIT_S, env=environment
+            )
+    (folder / "finished").touch()
+    return folder
+
+
+def figures(folder: Path) -> dict[str, object]:
+    """Return the figures of a finished run."""
+    summary: dict[str, object] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return summary
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the chosen recipes and print one table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, help="Runs side by side.")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of each run.")
+    parser.add_argument("--run_dir", type=Path, default=Path("runs/learning"))
+    parser.add_argument("--json", type=Path, help="Write the figures here.")
+    flags = parser.parse_args(arguments)
+    wanted = [(recipe, seed) for recipe in flags.recipes for seed in flags.seeds]
+    with ThreadPoolExecutor(flags.jobs) as pool:
+        folders = list(pool.map(lambda w: run(*w, flags.run_dir, flags.threads), wanted))
+    if flags.json:
+        result = {f"{r}/seed{s}": figures(f) for (r, s), f in zip(wanted, folders, strict=True)}
+        flags.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    report = [sys.executable, "-m", "rl.report", "--seeds", *map(str, folders)]
+    subprocess.run(report, check=True, timeout=LIMIT_S)
+
+
+if __name__ == "__main__":
+    main()
