@@ -1,1 +1,1 @@
-
+"""The policy that plays: models, chat template, generation, rollouts, evaluation."""

@@ -42,7 +42,8 @@ class SlotLayer(CacheLayerMixin):
         """Write new slots and return views of all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
+        assert self.keys is not None
+        assert self.values is not None
         end = self.used + key_states.shape[-2]
         if end > self.keys.shape[-2]:
             self.keys = self._grown(self.keys, key_states, end)

@@ -1,4 +1,6 @@
-"""What the shipped recipe learns, over seeds, beside the alternatives: `python benchmarks/learning.py`.
+"""What the shipped recipe learns, over seeds, beside the alternatives.
+
+    python benchmarks/learning.py --seeds 0 1 2
 
 Recipes (each run goes to RUN_DIR/RECIPE/seedN; finished runs are kept and only read):
 

@@ -1,1 +1,1 @@
-
+"""Reinforcement learning over episodes, and what it came to."""

@@ -5,8 +5,8 @@ with TRL's `GRPOTrainer`. The reference of the KL term is the SFT policy (a froz
 adapter), returns are scaled by a constant and not by the group, every step holds every kind of
 task in equal parts.
 
-Writes OUTPUT_DIR/ (adapter, checkpoints, metrics.jsonl, rollouts.jsonl), RUN_DIR/episodes/grpo.jsonl
-and RUN_DIR/summary.json.
+Writes OUTPUT_DIR/ (adapter, checkpoints, metrics.jsonl, rollouts.jsonl),
+RUN_DIR/episodes/grpo.jsonl and RUN_DIR/summary.json.
 """
 
 from __future__ import annotations
@@ -39,6 +39,11 @@ from rl.trainer import ToolUseGRPOTrainer
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 from sft.interrupt import StopOnInterrupt
 from sft.train import evaluate_stage, evaluation_tasks
+
+DESCRIPTION = (
+    "GRPO over episodes of MCP-v0 from the adapter of sft.train. "
+    "Without --config: configs/starter-grpo.yaml."
+)
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ def last_checkpoint(folder: Path, wanted: str | bool | None) -> str | None:
     # trainer_state.json is written last: a folder without it was cut off by a kill.
     complete = [p.parent for p in folder.glob("checkpoint-*/trainer_state.json")]
     if not complete:
-        raise SystemExit(f"no complete checkpoint in {folder}; start without --resume_from_checkpoint")
+        raise SystemExit(f"no complete checkpoint in {folder}; leave out --resume_from_checkpoint")
     return str(max(complete, key=lambda path: int(path.name.rpartition("-")[2])))
 
 
@@ -180,5 +185,6 @@ if __name__ == "__main__":
             (PolicyArguments, TaskArguments, ReinforceArguments, GRPOConfig),
             default_config="starter-grpo.yaml",
             program="rl.grpo",
+            description=DESCRIPTION,
         )
     )

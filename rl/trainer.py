@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from rewards.serialise import episode_to_json
 Reward = Callable[..., list[float | None]]
 
 
-class ToolUseGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+class ToolUseGRPOTrainer(GRPOTrainer):
     """GRPO over episodes of MCP-v0.
 
     Args:
@@ -245,8 +245,4 @@ def _mean(values: Sequence[float]) -> float:
 
 def _rows(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
     """Return the real tokens of each row of a padded batch."""
-    return [
-        row[real.bool()].tolist() for row, real in zip(ids, mask, strict=True)
-    ]
-
-
+    return [row[real.bool()].tolist() for row, real in zip(ids, mask, strict=True)]

@@ -1,1 +1,1 @@
-
+"""Traces, the supervised warm start, and the pretraining of the embedded policy."""

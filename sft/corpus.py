@@ -308,7 +308,7 @@ def reader(rng: random.Random, noun: str, extra: Sequence[str] = ()) -> Gadget:
     if shape > 0.85:
         parameter = attribute(rng)
     fields = attributes(rng, rng.randint(2, 4))
-    return Gadget(tool_name(rng, VERBS, noun), noun, (parameter,), tuple([*fields, *extra]))
+    return Gadget(tool_name(rng, VERBS, noun), noun, (parameter,), (*fields, *extra))
 
 
 def writer(rng: random.Random, noun: str) -> Gadget:
@@ -363,7 +363,7 @@ def toolbox(
     for gadget in needed:
         # The same entity with the other kind of verb: reading and writing must be told apart.
         if rng.random() < 0.35:
-            gadgets.append((reader if gadget.write else writer)(rng, gadget.noun))
+            gadgets += [(reader if gadget.write else writer)(rng, gadget.noun)]
     while len(gadgets) < max(rng.randint(low, high), len(needed)):
         noun = entity_noun(rng)
         if noun in nouns:
@@ -399,8 +399,13 @@ def chain_dialogue(rng: random.Random) -> Document:
     wanted = rng.choice(last.fields)
     nouns = [gadget.noun for gadget in gadgets]
     path = " ".join(f"of its {noun}" for noun in reversed(nouns[1:]))
-    style = rng.choice(("{a} {key}: {wanted} {path}?", "The {b} behind {a} {key}: {wanted}?",
-                        "Follow {a} {key} to the {b} and state {wanted}."))  # fmt: skip
+    style = rng.choice(
+        (
+            "{a} {key}: {wanted} {path}?",
+            "The {b} behind {a} {key}: {wanted}?",
+            "Follow {a} {key} to the {b} and state {wanted}.",
+        )
+    )
     text = style.format(a=first.noun, b=" and ".join(nouns[1:]), key=key, wanted=wanted, path=path)
     messages = [user(text)]
     row: dict[str, Any] = {}
@@ -487,9 +492,7 @@ def read_then_write_dialogue(rng: random.Random) -> Document:
             user(f'{verb} {target.noun} "{text}" with {wanted} of {source.noun} {key}'),
             assistant(call_text(source.name, {source.parameters[0]: key})),
             tool_result(row),
-            assistant(
-                call_text(target.name, {n: text if n == "text" else row[n] for n in names})
-            ),
+            assistant(call_text(target.name, {n: text if n == "text" else row[n] for n in names})),
             tool_result({"done": True}),
             assistant("Done."),
         ],
@@ -536,7 +539,9 @@ def formula_dialogue(rng: random.Random) -> Document:
     out = rng.choice(("out", "outcome", "solved", pseudo_word(rng)))
     solver = solver_tool(rng, out)
     text, result = formula(rng), value(rng)
-    style = rng.choice(("{0} = ?", "solve {0}", "work out {0}.", "{0}", "{1} of {0}?", "The {1} of {0}."))
+    style = rng.choice(
+        ("{0} = ?", "solve {0}", "work out {0}.", "{0}", "{1} of {0}?", "The {1} of {0}.")
+    )
     messages = [
         user(style.format(text, out)),
         assistant(call_text(solver.name, {"formula": text})),
@@ -565,7 +570,10 @@ def query(rng: random.Random, given: tuple[str, Any] | None = None) -> Query:
     if given is not None:
         arguments = {given[0]: given[1], **arguments}
     elif rng.random() < 0.6:
-        arguments = {rng.choice(("amount", "value", "size", "count")): number_value(rng), **arguments}
+        arguments = {
+            rng.choice(("amount", "value", "size", "count")): number_value(rng),
+            **arguments,
+        }
     numeric = frozenset(name for name, item in arguments.items() if not isinstance(item, str))
     out = rng.choice(("out", rng.choice(GENERAL).lower(), rng.choice(ATTRIBUTES)))
     gadget = Gadget(tool_name(rng, VERBS, noun), noun, tuple(arguments), (out,), numeric=numeric)
@@ -596,8 +604,14 @@ def query_dialogue(rng: random.Random) -> Document:
     if rng.random() < 0.3:
         rng.shuffle(names)
     words = said(rng, asked, names)
-    style = rng.choice(("{noun} {words}: {out}?", "{out} of {noun} {words}", "{words}, {noun}; state {out}",
-                        "Which {out} has the {noun} {words}?"))  # fmt: skip
+    style = rng.choice(
+        (
+            "{noun} {words}: {out}?",
+            "{out} of {noun} {words}",
+            "{words}, {noun}; state {out}",
+            "Which {out} has the {noun} {words}?",
+        )
+    )
     result = value(rng)
     return Document(
         [
@@ -619,8 +633,12 @@ def read_then_query_dialogue(rng: random.Random) -> Document:
     asked = query(rng, (rng.choice((wanted, "amount", "value")), row[wanted]))
     words = said(rng, asked, list(asked.arguments)[1:])
     result = value(rng)
-    style = rng.choice(("{wanted} of {a} {key} as {noun} {words}: {out}?",
-                        "Take {wanted} of {a} {key}, then {noun} {words}, state {out}."))  # fmt: skip
+    style = rng.choice(
+        (
+            "{wanted} of {a} {key} as {noun} {words}: {out}?",
+            "Take {wanted} of {a} {key}, then {noun} {words}, state {out}.",
+        )
+    )
     text = style.format(
         wanted=wanted, a=source.noun, key=key, noun=asked.gadget.noun, words=words, out=asked.out
     )
@@ -658,14 +676,16 @@ def key_missing_dialogue(rng: random.Random) -> Document:
     return Document([user(text), assistant(reply.format(gadget.noun))], toolbox(rng, [gadget]))
 
 
-EXERCISES: tuple[tuple[Callable[[random.Random], Document], int], ...] = (
+Maker = Callable[[random.Random], Document]
+
+EXERCISES: tuple[tuple[Maker, int], ...] = (
     (copy_exercise, 4),
     (build_exercise, 3),
     (rewrite_exercise, 3),
     (read_exercise, 4),
 )
 
-DIALOGUES: tuple[tuple[Callable[[random.Random], Document], int], ...] = (
+DIALOGUES: tuple[tuple[Maker, int], ...] = (
     (lookup_dialogue, 5),
     (chain_dialogue, 4),
     (detour_dialogue, 3),
@@ -692,12 +712,15 @@ def draw(rng: random.Random, dialogue_share: float, vocabulary: Sequence[str] = 
         A document nobody has seen before.
     """
     if rng.random() < dialogue_share:
-        makers, weights = zip(*DIALOGUES, strict=True)
-        return rng.choices(makers, weights)[0](rng)
+        return _drawn(rng, DIALOGUES)
     if vocabulary and rng.random() < 0.2:
         return spelling_exercise(rng, vocabulary)
-    makers, weights = zip(*EXERCISES, strict=True)
-    return rng.choices(makers, weights)[0](rng)
+    return _drawn(rng, EXERCISES)
+
+
+def _drawn(rng: random.Random, makers: Sequence[tuple[Maker, int]]) -> Document:
+    maker = rng.choices([m for m, _ in makers], [weight for _, weight in makers])[0]
+    return maker(rng)
 
 
 def all_words() -> list[str]:

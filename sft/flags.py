@@ -6,14 +6,12 @@ any of them, flags given on the command line win, and every flag of TRL's own co
 
 from __future__ import annotations
 
-import difflib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from trl import TrlParser
+from agents.cli import parse_all_flags
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -29,7 +27,7 @@ class PolicyArguments:
     load_in_4bit: bool = field(
         default=False, metadata={"help": "Load the base model in NF4 with double quantisation."}
     )
-    precision: str = field(
+    precision: Literal["float32", "float16", "bfloat16", "auto"] = field(
         default="float32",
         metadata={"help": "Compute type: float32, float16 (T4), bfloat16 or auto."},
     )
@@ -56,40 +54,20 @@ class TaskArguments:
     run_dir: str = field(default="runs", metadata={"help": "Folder of the whole run's results."})
 
 
-def read_flags(dataclasses: Sequence[Any], default_config: str, program: str) -> tuple[Any, ...]:
-    """Read the command line.
+def read_flags(
+    dataclasses: Sequence[Any], default_config: str, program: str, description: str
+) -> tuple[Any, ...]:
+    """Read the command line of a training command.
 
     Args:
         dataclasses: The dataclasses that the flags fill.
         default_config: Name of the file in `configs/` that is used when no `--config` is given.
         program: How the command is called, for the help text.
+        description: What it does, for the help text.
 
     Returns:
         One instance per dataclass.
     """
-    parser = TrlParser(list(dataclasses), prog=f"python -m {program}")
-    arguments = sys.argv[1:]
-    if not any(a == "--config" or a.startswith("--config=") for a in arguments):
-        arguments = ["--config", str(CONFIGS / default_config), *arguments]
-    place = arguments.index("--config") + 1 if "--config" in arguments else -1
-    if place > 0 and (place >= len(arguments) or not Path(arguments[place]).is_file()):
-        given = arguments[place] if place < len(arguments) else ""
-        parser.error(f"no config file {given!r}{_suggest_config(given)}")
-    known = [option for action in parser._actions for option in action.option_strings]
-    for argument in arguments:
-        flag = argument.split("=")[0]
-        if flag.startswith("--") and flag not in known and flag != "--config":
-            parser.error(f"unknown flag {flag}{did_you_mean(flag, known)}")
-    parsed: tuple[Any, ...] = parser.parse_args_and_config(args=arguments)
-    return parsed
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return `; did you mean X?` for the closest known word, or an empty string."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _suggest_config(given: str) -> str:
-    names = sorted(str(path) for path in CONFIGS.glob("*.yaml"))
-    return did_you_mean(given, names) or f"; shipped ones: {', '.join(names)}"
+    return parse_all_flags(
+        dataclasses, f"python -m {program}", description, default_config=CONFIGS / default_config
+    )

@@ -7,29 +7,34 @@ so that the tokenizer has a trained token for common English and computing words
 
 from __future__ import annotations
 
-VERBS = tuple("fetch load read inspect pull probe lookup scan query view report trace".split())
 
-WRITE_VERBS = tuple("put store push save record submit register post enter log".split())
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
-NOUNS = tuple(
+
+VERBS = _words("fetch load read inspect pull probe lookup scan query view report trace")
+
+WRITE_VERBS = _words("put store push save record submit register post enter log")
+
+NOUNS = _words(
     """planet river engine garden museum recipe song bridge castle island tower forest whale
     rocket violin statue volcano glacier harbor lantern meadow orchard parrot quarry saddle
     temple umbrella valley wagon canyon beacon cellar dragon falcon gallery hammer jewel kettle
     lizard magnet needle otter pebble ribbon sailor tunnel village walnut yacht zebra anchor
     barrel candle desert eagle fossil goblet helmet idol jacket kayak ladder mirror nest oven
-    piano quilt robot scarf tractor urn vase windmill cave drum flute guitar harp""".split()
+    piano quilt robot scarf tractor urn vase windmill cave drum flute guitar harp"""
 )
 
-ATTRIBUTES = tuple(
+ATTRIBUTES = _words(
     """color weight height age speed width depth origin owner shape taste sound length volume
     rank grade season climate metal fabric pattern texture power range level score code label
     motto anthem diet habitat crew captain founder architect pilot keeper painter composer era
-    style flavor scent density mass radius orbit angle slope flow current charge""".split()
+    style flavor scent density mass radius orbit angle slope flow current charge"""
 )
 
-PLACES = tuple("north south east west center hill lake shore field road gate yard bay cape".split())
+PLACES = _words("north south east west center hill lake shore field road gate yard bay cape")
 
-GENERAL = tuple(
+GENERAL = _words(
     """the a an of to in on for and or is are was it its this that with by from at as be not no
     yes can cannot do does did has have had will what which who when where why how many much all
     any each every one two three four five six seven eight nine ten first last next new old name
@@ -54,12 +59,12 @@ GENERAL = tuple(
     please thanks hello good great small large big short long high low fast slow right left
     bring buy lunch dinner train flight car home work school book books bank doctor water light
     I am The What Which Who When Where How Find Give Look Please Set Send Tell Add Make Show
-    Get There None Sorry No Yes It That This Error Call Its""".split()
+    Get There None Sorry No Yes It That This Error Call Its"""
 )
 
-SYLLABLES = tuple(
+SYLLABLES = _words(
     """ba be bi bo bu ca ce co cu da de di do du fa fe fi fo ga ge go gu ha he hi ho ja jo ka ke
     ki ko la le li lo lu ma me mi mo mu na ne ni no nu pa pe pi po ra re ri ro ru sa se si so su
     ta te ti to tu va ve vi vo wa we wi za ze zo an ar el en er es il in is ol on or os ul un ur
-    us ton ley ver son man dor bel nor wick ham ford stan""".split()
+    us ton ley ver son man dor bel nor wick ham ford stan"""
 )

@@ -25,14 +25,15 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
-from trl import TrlParser
 
+from agents.cli import parse_flags
 from agents.template import ChatTemplate
 from sft.corpus import DIALOGUES, EXERCISES, draw
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 IGNORED_WEIGHT = 0.0
 DRAWN_AT_ONCE = 512
+DESCRIPTION = "Pretrain the embedded policy from scratch on a synthetic corpus of OTHER tools."
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ class CorpusBatches(IterableDataset[Batch]):
                 rows.append(template.training_row(document.messages, document.tools))
             batches = list(self._batches(rows))
             rng.shuffle(batches)
-            for batch in batches:
-                yield batch
+            yield from batches
             step += len(batches)
 
     def _batches(self, rows: list[tuple[list[int], list[int]]]) -> Iterator[Batch]:
@@ -245,5 +245,4 @@ def save(model: Any, tokenizer: Any, arguments: PretrainArguments, losses: list[
 
 
 if __name__ == "__main__":
-    (parsed,) = TrlParser(PretrainArguments).parse_args_and_config()  # type: ignore[arg-type]
-    main(parsed)
+    main(parse_flags(PretrainArguments, "python -m sft.pretrain", DESCRIPTION))

@@ -39,6 +39,12 @@ from sft.flags import PolicyArguments, TaskArguments, read_flags
 from sft.interrupt import StopOnInterrupt
 from sft.traces import Row, pick_tasks, reference_traces, token_row
 
+DESCRIPTION = (
+    "Warm start: measure the base policy, train a LoRA adapter on executed reference traces, "
+    "measure again. "
+    "Without --config: configs/starter-sft.yaml."
+)
+
 
 @dataclass(frozen=True)
 class WarmStartArguments:
@@ -159,5 +165,6 @@ if __name__ == "__main__":
             (PolicyArguments, TaskArguments, WarmStartArguments, SFTConfig),
             default_config="starter-sft.yaml",
             program="sft.train",
+            description=DESCRIPTION,
         )
     )

@@ -197,9 +197,9 @@ def modes() -> Iterator[list[bool]]:
     """Records whether each forward of a decoder layer ran in training mode."""
     seen: list[bool] = []
     hook = torch.nn.modules.module.register_module_forward_hook(
-        lambda module, *_: seen.append(module.training)
-        if isinstance(module, torch.nn.Dropout)
-        else None
+        lambda module, *_: (
+            seen.append(module.training) if isinstance(module, torch.nn.Dropout) else None
+        )
     )
     yield seen
     hook.remove()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 import statistics
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from mock_mcp import tables
 from mock_mcp.domains import data_tools as tools
-from mock_mcp.domains.data_state import MAX_TABLES
+from mock_mcp.domains.data_state import MAX_TABLES, DataState
 from mock_mcp.tables import Cell, Table
 from mock_mcp.toolspec import ToolFailure
 from mock_mcp.world import World
@@ -299,7 +300,7 @@ def test_a_preview_shows_the_columns_and_the_first_rows(world: World) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_world_has_six_tables_that_can_be_joined_in_pairs(seed: int) -> None:
-    data = World.build(seed).data
+    data = DataState.build(random.Random(seed))
     lookups = [name for name in data.tables if name.endswith("_info")]
     assert (len(data.tables), len(lookups)) == (6, 2)
     for name in lookups:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import sqlite3
 import threading
 from collections import Counter
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from mock_mcp.domains import database_tools as tools
+from mock_mcp.domains.database_state import DatabaseState
 from mock_mcp.toolspec import ToolFailure
 from mock_mcp.world import World
 
@@ -93,7 +95,7 @@ def test_tables_are_listed_and_described_as_they_are(world: World) -> None:
 
 
 def test_worlds_differ_in_their_tables() -> None:
-    names = {tuple(tools.list_tables(World.build(seed))["tables"]) for seed in range(8)}
+    names = {tuple(DatabaseState.build(random.Random(seed)).columns) for seed in range(8)}
     assert len(names) > 4
 
 
@@ -232,7 +234,7 @@ def test_other_threads_may_read_and_write(world: World, template: World) -> None
 
 
 def test_a_world_that_nobody_holds_closes_its_database() -> None:
-    state = World.build(13).database
+    state = DatabaseState.build(random.Random(13))
     connection = state._store._connection
     del state
     gc.collect()
@@ -241,14 +243,16 @@ def test_a_world_that_nobody_holds_closes_its_database() -> None:
 
 
 def test_the_same_seed_gives_the_same_company_and_another_seed_another() -> None:
-    first, again, other = (World.build(seed).database.snapshot() for seed in (21, 21, 22))
+    first, again, other = (
+        DatabaseState.build(random.Random(seed)).snapshot() for seed in (21, 21, 22)
+    )
     assert first == again
     assert all(first[table] != other[table] for table in CORE)
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_company_is_consistent(seed: int) -> None:
-    tables = World.build(seed).database.snapshot()
+    tables = DatabaseState.build(random.Random(seed)).snapshot()
     customers, orders, employees = tables["customers"], tables["orders"], tables["employees"]
     assert all(
         row["customer_id"] in customers and row["product_id"] in tables["products"]
