@@ -97,22 +97,45 @@ class Conversations:
         logits = self._feed(self._pending)
         turns = [GeneratedTurn([], []) for _ in self._pending]
         self._pending = [[] for _ in turns]
-        active = torch.tensor([budget > 0 for budget in budgets], device=self.device)
-        for step in range(max(0, *budgets)):
-            tokens, log_probs = self._sample(logits)
-            for row in active.nonzero().flatten().tolist():
-                turns[row].ids.append(int(tokens[row]))
-                turns[row].log_probs.append(float(log_probs[row]))
-            spent = torch.tensor([budget <= step + 1 for budget in budgets], device=self.device)
-            ended = active & ((tokens == self.end_of_turn) | spent)
-            for row in ended.nonzero().flatten().tolist():
-                self._pending[row] = [turns[row].ids[-1]]
-            active = active & ~ended
-            if not active.any():
-                break
-            tokens = torch.where(active, tokens, self.pad)
-            logits = self._forward(tokens[:, None], active[:, None])
+        speaking = [row for row, budget in enumerate(budgets) if budget > 0]
+        resting: list[tuple[RaggedCache, torch.Tensor]] = []
+        places = list(range(len(turns)))  # the rows that are still in the batch
+        while speaking:
+            tokens, log_probs = (values.tolist() for values in self._sample(logits))
+            alive, still = set(speaking), []
+            for place, row in enumerate(places):
+                if row not in alive:
+                    continue
+                turns[row].ids.append(tokens[place])
+                turns[row].log_probs.append(log_probs[place])
+                if tokens[place] == self.end_of_turn or len(turns[row].ids) >= budgets[row]:
+                    self._pending[row] = [tokens[place]]
+                else:
+                    still.append(row)
+            speaking = still
+            if speaking and 2 * len(speaking) <= len(places):
+                # Most rows have ended their turn: go on with a copy of the others.
+                rows = torch.tensor([places.index(row) for row in speaking], device=self.device)
+                resting.append((self._cache, rows))
+                self._cache, places = self._cache.part(rows), speaking
+            if speaking:
+                logits = self._say(places, speaking, turns)
+        for cache, rows in reversed(resting):
+            cache.merge(self._cache, rows)
+            self._cache = cache
         return turns
+
+    def _say(
+        self, places: Sequence[int], speaking: Sequence[int], turns: Sequence[GeneratedTurn]
+    ) -> torch.Tensor:
+        """Feed the last token of every speaking row; the others get a hole."""
+        alive = set(speaking)
+        real = [row in alive for row in places]
+        ids = [turns[row].ids[-1] if row in alive else self.pad for row in places]
+        device = self.device
+        return self._forward(
+            torch.tensor(ids, device=device)[:, None], torch.tensor(real, device=device)[:, None]
+        )
 
     def _feed(self, chunks: Sequence[Sequence[int]]) -> torch.Tensor:
         """Append ragged chunks; return the logits (batch, vocabulary) of each row's last token."""

@@ -66,6 +66,27 @@ class SlotLayer(CacheLayerMixin):
             self.keys = self.keys.index_select(0, rows)
             self.values = self.values.index_select(0, rows)
 
+    def part(self, rows: torch.Tensor) -> SlotLayer:
+        """Return a copy of some rows."""
+        layer = SlotLayer()
+        layer.__dict__.update(self.__dict__)
+        layer.select(rows)
+        return layer
+
+    def merge(self, part: SlotLayer, rows: torch.Tensor) -> None:
+        """Take over the slots that `part`, a copy of `rows`, was given since it was made."""
+        assert self.keys is not None
+        assert self.values is not None
+        assert part.keys is not None
+        assert part.values is not None
+        start, end = self.used, part.used
+        if end > self.keys.shape[-2]:
+            self.keys = self._grown(self.keys, self.keys, end)
+            self.values = self._grown(self.values, self.values, end)
+        self.keys[rows, :, start:end] = part.keys[:, :, start:end]
+        self.values[rows, :, start:end] = part.values[:, :, start:end]
+        self.used = end
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Return the length and offset that a mask must cover."""
         return self.used + query_length, 0
@@ -114,8 +135,27 @@ class RaggedCache:
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep (or repeat) rows of the batch."""
-        for layer in self.cache.layers:
-            assert isinstance(layer, SlotLayer)
+        for layer in self._layers():
             layer.select(rows)
         self.visible = self.visible.index_select(0, rows)
         self.lengths = self.lengths.index_select(0, rows)
+
+    def part(self, rows: torch.Tensor) -> RaggedCache:
+        """Return a copy of some rows, to go on with while the others rest."""
+        part = RaggedCache(0, len(rows), rows.device)
+        part.cache = Cache(layers=[layer.part(rows) for layer in self._layers()])
+        part.visible = self.visible.index_select(0, rows)
+        part.lengths = self.lengths.index_select(0, rows)
+        return part
+
+    def merge(self, part: RaggedCache, rows: torch.Tensor) -> None:
+        """Take over what `part`, a copy of `rows`, was given; the other rows get holes."""
+        for layer, other in zip(self._layers(), part._layers(), strict=True):
+            layer.merge(other, rows)
+        holes = part.visible.shape[1] - self.visible.shape[1]
+        self.visible = torch.nn.functional.pad(self.visible, (0, holes))
+        self.visible[rows] = part.visible
+        self.lengths[rows] = part.lengths
+
+    def _layers(self) -> list[SlotLayer]:
+        return [layer for layer in self.cache.layers if isinstance(layer, SlotLayer)]

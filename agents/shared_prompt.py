@@ -37,8 +37,6 @@ def completion_log_probs(
     unique: dict[tuple[int, ...], int] = {}
     owner = torch.tensor([unique.setdefault(prompt, len(unique)) for prompt in prompts]).to(device)
     prompt_ids, prompt_real = _padded([list(prompt) for prompt in unique], device)
-    ids, real = _padded(completions, device)
-
     cache = DynamicCache(config=model.config)
     prompt_hidden = decoder(
         input_ids=prompt_ids,
@@ -47,27 +45,61 @@ def completion_log_probs(
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state
-    cache.batch_select_indices(owner)
-    lengths = prompt_real.sum(1)[owner]
-    seen = prompt_real[owner][:, None, :].expand(-1, ids.shape[1], -1)
-    hidden = decoder(
-        input_ids=ids,
-        attention_mask=torch.cat([seen, _causal(real)], dim=2)[:, None],
-        position_ids=_positions(real) + lengths[:, None],
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
+    lengths = prompt_real.sum(1)
+    width = max(len(completion) for completion in completions)
+    log_probs = torch.zeros(len(completions), width, device=device)
+    entropies = torch.zeros(len(completions), width, device=device)
+    for rows in _buckets(completions):
+        owners = owner[rows]
+        ids, real = _padded([completions[row] for row in rows], device)
+        seen = prompt_real[owners][:, None, :].expand(-1, ids.shape[1], -1)
+        hidden = decoder(
+            input_ids=ids,
+            attention_mask=torch.cat([seen, _causal(real)], dim=2)[:, None],
+            position_ids=_positions(real) + lengths[owners][:, None],
+            past_key_values=_selected(cache, owners, model.config),
+            use_cache=True,
+        ).last_hidden_state
+        # The prompt's last token predicts the first token of the completion.
+        first = prompt_hidden[owners, lengths[owners] - 1]
+        before = torch.cat([first[:, None], hidden[:, :-1]], dim=1)
+        logits = (head(before[real]).float() / temperature).log_softmax(-1)
+        chosen = logits.gather(-1, ids[real][:, None])[:, 0]
+        entropy = -(logits.detach().exp() * logits.detach()).sum(-1)
+        place = (torch.tensor(rows, device=device)[:, None].expand(real.shape)[real],)
+        place += (torch.arange(ids.shape[1], device=device).expand(real.shape)[real],)
+        log_probs = log_probs.to(chosen.dtype).index_put(place, chosen)
+        entropies = entropies.to(chosen.dtype).index_put(place, entropy)
+    return log_probs, entropies
 
-    # The prompt's last token predicts the first token of the completion.
-    first = prompt_hidden[owner, lengths - 1]
-    before = torch.cat([first[:, None], hidden[:, :-1]], dim=1)
-    logits = head(before[real]).float() / temperature
-    log_probs = logits.log_softmax(-1)
-    chosen = log_probs.gather(-1, ids[real][:, None])[:, 0]
-    with torch.no_grad():
-        entropy = -(log_probs.exp() * log_probs).sum(-1)
-    empty = torch.zeros(real.shape, dtype=chosen.dtype, device=device)
-    return empty.masked_scatter(real, chosen), empty.masked_scatter(real, entropy)
+
+def _buckets(completions: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return row numbers in groups of similar length, so that little is padded.
+
+    A new group begins where padding would waste more than a quarter of the group.
+    """
+    order = sorted(range(len(completions)), key=lambda row: -len(completions[row]))
+    groups: list[list[int]] = []
+    real = 0
+    for row in order:
+        size = len(completions[row])
+        if groups:
+            padded = (len(groups[-1]) + 1) * len(completions[groups[-1][0]])
+            if real + size >= 0.75 * padded:
+                groups[-1].append(row)
+                real += size
+                continue
+        groups.append([row])
+        real = size
+    return groups
+
+
+def _selected(cache: DynamicCache, rows: torch.Tensor, config: Any) -> DynamicCache:
+    """Return a new cache with the chosen rows; gradients flow back into the old one."""
+    chosen = DynamicCache(config=config)
+    for index, layer in enumerate(cache.layers):
+        chosen.update(layer.keys[rows], layer.values[rows], index)
+    return chosen
 
 
 def _padded(

@@ -40,6 +40,7 @@ PEER_SCRIPT = Path(__file__).with_name("openenv_peer.py")
 DESCRIBED_FORMS = ("step", "step_async")
 PEER_FORMS = (*DESCRIBED_FORMS, "open_sessions")
 STEPS_PER_EPISODE = 4
+EXPECTED = Outcome.TOOL_EXECUTION
 
 
 @dataclass
@@ -110,13 +111,23 @@ def peer_python(folder: Path) -> Path:
 
 
 def call_tasks(count: int) -> tuple[list[Task], list[str]]:
-    """Return tasks whose first reference turn is one call that does not yet solve them."""
+    """Return tasks whose first reference turn is one call that can be repeated."""
     found = [
         task
         for task in load_tasks("mock", "train")
         if len(task.reference) > 1 and len(task.reference[0].calls) == 1 and not task.faults
     ]
-    tasks = random.Random(0).choices(found, k=count)
+    random.Random(0).shuffle(found)
+    env = MCPGymEnv(tasks=found)
+    tasks: list[Task] = []
+    # A call that fails, at once or when it is repeated, would be cheap.
+    while len(tasks) < count:
+        task = found.pop()
+        env.reset(options={"task": task})
+        turn = render_calls(task.reference[0].calls)
+        outcomes = {env.step(turn)[4]["outcome"] for _ in range(STEPS_PER_EPISODE)}
+        tasks += [task] if outcomes == {Outcome.TOOL_EXECUTION} else []
+    env.close()
     return tasks, [render_calls(task.reference[0].calls) for task in tasks]
 
 
@@ -152,7 +163,7 @@ def single_round(
 
 def check(outcomes: Sequence[str]) -> None:
     """Make sure that every call ran; a refused one would be cheap."""
-    if any(outcome != Outcome.TOOL_EXECUTION for outcome in outcomes):
+    if any(outcome != EXPECTED for outcome in outcomes):
         raise SystemExit(f"a call did not run as the benchmark expects: {sorted(set(outcomes))}")
 
 

@@ -41,7 +41,7 @@ class Company(MCPEnvironment):
 
         super().__init__(server)
 
-    def reset(self, seed=None, episode_id=None, **kwargs):  # noqa: ANN - OpenEnv's signature
+    def reset(self, seed=None, episode_id=None, **kwargs):
         """Start an episode."""
         return Observation()
 

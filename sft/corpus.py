@@ -19,11 +19,20 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sft.lexicon import ATTRIBUTES, GENERAL, NOUNS, PLACES, SYLLABLES, VERBS, WRITE_VERBS
+from sft.lexicon import (
+    ATTRIBUTES,
+    GENERAL,
+    NOT_PARAMETERS,
+    NOUNS,
+    PLACES,
+    SYLLABLES,
+    VERBS,
+    WRITE_VERBS,
+)
 
 KEY_SUFFIXES = ("key", "ref", "code", "tag", "no", "slug")
 
@@ -176,14 +185,19 @@ def attribute(rng: random.Random) -> str:
     return pseudo_word(rng)
 
 
-def attributes(rng: random.Random, count: int) -> list[str]:
-    """Return distinct field names."""
+def attributes(rng: random.Random, count: int, avoid: Collection[str] = ()) -> list[str]:
+    """Return distinct field names, none of those to avoid."""
     found: list[str] = []
     while len(found) < count:
         name = attribute(rng)
-        if name not in found:
+        if name not in found and name not in avoid:
             found.append(name)
     return found
+
+
+def parameter_names(rng: random.Random, count: int) -> list[str]:
+    """Return distinct parameter names, none of which a mock tool has."""
+    return attributes(rng, count, avoid=NOT_PARAMETERS)
 
 
 # --- exercises without tools ----------------------------------------------------------------------
@@ -306,14 +320,14 @@ def reader(rng: random.Random, noun: str, extra: Sequence[str] = ()) -> Gadget:
     shape = rng.random()
     parameter = f"{noun}_{rng.choice(KEY_SUFFIXES)}" if shape < 0.6 else rng.choice(KEY_SUFFIXES)
     if shape > 0.85:
-        parameter = attribute(rng)
+        (parameter,) = parameter_names(rng, 1)
     fields = attributes(rng, rng.randint(2, 4))
     return Gadget(tool_name(rng, VERBS, noun), noun, (parameter,), (*fields, *extra))
 
 
 def writer(rng: random.Random, noun: str) -> Gadget:
     """Return a tool that stores something with one to three arguments."""
-    names = tuple(attributes(rng, rng.randint(1, 3)))
+    names = tuple(parameter_names(rng, rng.randint(1, 3)))
     return Gadget(tool_name(rng, WRITE_VERBS, noun), noun, names, ("done",), write=True)
 
 
@@ -363,7 +377,9 @@ def toolbox(
     for gadget in needed:
         # The same entity with the other kind of verb: reading and writing must be told apart.
         if rng.random() < 0.35:
-            gadgets += [(reader if gadget.write else writer)(rng, gadget.noun)]
+            twin = (reader if gadget.write else writer)(rng, gadget.noun)
+            if twin.name not in [one.name for one in gadgets]:
+                gadgets.append(twin)
     while len(gadgets) < max(rng.randint(low, high), len(needed)):
         noun = entity_noun(rng)
         if noun in nouns:
@@ -483,7 +499,7 @@ def read_then_write_dialogue(rng: random.Random) -> Document:
     row = record(rng, source, key)
     wanted = rng.choice(source.fields)
     numeric = frozenset() if isinstance(row[wanted], str) else frozenset({wanted})
-    names = (wanted, "text") if rng.random() < 0.5 else ("text", wanted)
+    names = (wanted, "remark") if rng.random() < 0.5 else ("remark", wanted)
     target = replace(target, parameters=names, numeric=numeric)
     text = phrase(rng)
     verb = target.name.split("_")[0]
@@ -492,7 +508,7 @@ def read_then_write_dialogue(rng: random.Random) -> Document:
             user(f'{verb} {target.noun} "{text}" with {wanted} of {source.noun} {key}'),
             assistant(call_text(source.name, {source.parameters[0]: key})),
             tool_result(row),
-            assistant(call_text(target.name, {n: text if n == "text" else row[n] for n in names})),
+            assistant(call_text(target.name, {n: text if n == "remark" else row[n] for n in names})),
             tool_result({"done": True}),
             assistant("Done."),
         ],
@@ -563,7 +579,7 @@ class Query:
 def query(rng: random.Random, given: tuple[str, Any] | None = None) -> Query:
     """Return a tool of two or three arguments; `given` is one of them."""
     noun = entity_noun(rng)
-    names = attributes(rng, rng.randint(1, 2))
+    names = parameter_names(rng, rng.randint(1, 2))
     if rng.random() < 0.5:
         names = [f"{prefix}_{names[0]}" for prefix in ("from", "to")]
     arguments = {name: rng.choice((symbol, word, number_value, proper_name))(rng) for name in names}

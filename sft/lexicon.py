@@ -62,6 +62,16 @@ GENERAL = _words(
     Get There None Sorry No Yes It That This Error Call Its"""
 )
 
+NOT_PARAMETERS = frozenset(
+    _words(
+        """a amount b body by city column columns content csv currency date days destination email
+        end equation expression format function invitee left link measure message name number
+        numbers on operator order origin part path phone place query right rows sql start
+        status stock subject table text time title to transport unit value values whole"""
+    )
+)
+"""Words that name parameters of the mock tools: no tool of the corpus is called with them."""
+
 SYLLABLES = _words(
     """ba be bi bo bu ca ce co cu da de di do du fa fe fi fo ga ge go gu ha he hi ho ja jo ka ke
     ki ko la le li lo lu ma me mi mo mu na ne ni no nu pa pe pi po ra re ri ro ru sa se si so su

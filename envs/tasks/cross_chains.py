@@ -137,7 +137,7 @@ def _spread(world: World, rng: random.Random) -> Draft:
 
 
 def _aggregate_to_stock(world: World, rng: random.Random) -> Draft:
-    product, one = draw(world, rng, "products"), subject(world, rng)
+    one = subject(world, rng)
     ask = {
         "table": one.name,
         "column": rng.choice(one.numbers),
@@ -145,18 +145,13 @@ def _aggregate_to_stock(world: World, rng: random.Random) -> Draft:
     }
     stock = int(tables.aggregated(one.table, ask["column"], ask["function"]))
     # A stock that is right already would leave nothing to do.
-    key = product["product_id"] if product["stock"] != stock else _other(world, product)
-    goal = changed("products", {key: {**row_of(world, "products", key), "stock": stock}})
+    product = draw(world, rng, "products", lambda row: row["stock"] != stock)
+    key = product["product_id"]
     return Draft(
         {"product": key, **ask},
-        goal,
+        changed("products", {key: {**product, "stock": stock}}),
         steps(call("aggregate_table", **ask), call("update_stock", product_id=key, stock=stock)),
     )
-
-
-def _other(world: World, product: Row) -> str:
-    """Return the id of another product; no two have the same stock."""
-    return next(key for key in world.database.table("products") if key != product["product_id"])
 
 
 def _export_note(world: World, rng: random.Random) -> Draft:

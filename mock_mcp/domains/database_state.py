@@ -72,11 +72,16 @@ class DatabaseState:
         """Return the rows that a statement of ours selects."""
         return self._store.run(sql, values)
 
-    def write(self, table: str, sql: str, *values: Any) -> None:
-        """Run a statement of ours that changes one row of a table."""
+    def write(self, table: str, key: str, sql: str, *values: Any) -> None:
+        """Run a statement of ours that adds, changes or removes the row of a key."""
+        before = self._store.table(table)
         if self._shared:
             self._store, self._shared = self._store.copy(), False
-        self._store.change(table, sql, values)
+        self._store.run(sql, values)
+        # The remembered table is corrected, which is far cheaper than reading all of it again.
+        row = self.row(table, key)
+        others = {other: kept for other, kept in before.items() if other != key}
+        self._store.remember(table, others if row is None else {**before, key: row})
         self.writes += 1
 
     def new_key(self, table: str) -> str:
@@ -127,17 +132,16 @@ class _Store:
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-    def change(self, table: str, sql: str, values: Sequence[Any]) -> None:
-        """Run one statement that changes a table."""
-        self.run(sql, values)
-        self._tables.pop(table, None)
-
     def table(self, name: str) -> Mapping[str, Row]:
         """Return a table as row key -> row; it is remembered and must not be changed."""
         if name not in self._tables:
             rows = self.run(f"SELECT * FROM {name} ORDER BY rowid", ())
             self._tables[name] = {next(iter(row.values())): row for row in rows}
         return self._tables[name]
+
+    def remember(self, name: str, rows: Mapping[str, Row]) -> None:
+        """Replace what is remembered of a table."""
+        self._tables[name] = rows
 
     def copied_connection(self) -> sqlite3.Connection:
         """Return a connection to a copy of the database."""

@@ -236,7 +236,11 @@ def update_stock(world: World, product_id: str, stock: int) -> Stock:
         raise ToolFailure(f"A stock must be from 0 to {MAX_STOCK}, not {stock}.")
     _row(world, "products", product_id, "product")
     world.database.write(
-        "products", "UPDATE products SET stock = ? WHERE product_id = ?", stock, product_id
+        "products",
+        product_id,
+        "UPDATE products SET stock = ? WHERE product_id = ?",
+        stock,
+        product_id,
     )
     return {"product_id": product_id, "stock": stock}
 
@@ -249,7 +253,7 @@ def set_order_status(
     """Set the status of an order."""
     _row(world, "orders", order_id, "order")
     world.database.write(
-        "orders", "UPDATE orders SET status = ? WHERE order_id = ?", status, order_id
+        "orders", order_id, "UPDATE orders SET status = ? WHERE order_id = ?", status, order_id
     )
     return {"order_id": order_id, "status": status}
 
@@ -266,14 +270,14 @@ def add_customer(world: World, name: str, city: str, email: str) -> Customer:
         raise ToolFailure("The table customers is full. Nothing was added.")
     key = database.new_key("customers")
     insert = "INSERT INTO customers VALUES (?, ?, ?, ?, 'private')"
-    database.write("customers", insert, key, name, city, email)
+    database.write("customers", key, insert, key, name, city, email)
     return get_customer(world, key)
 
 
 def delete_order(world: World, order_id: str) -> Deleted:
     """Delete an order."""
     _row(world, "orders", order_id, "order")
-    world.database.write("orders", "DELETE FROM orders WHERE order_id = ?", order_id)
+    world.database.write("orders", order_id, "DELETE FROM orders WHERE order_id = ?", order_id)
     return {"deleted": order_id}
 
 

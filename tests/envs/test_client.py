@@ -267,6 +267,50 @@ def test_a_tool_list_that_never_ends_is_an_error() -> None:
     connection.close()
 
 
+class BrokenList(MCPServer):
+    async def list_tools(self) -> list[mcp_types.Tool]:
+        raise KeyError("broken")
+
+
+class SilentList(MCPServer):
+    async def list_tools(self) -> list[mcp_types.Tool]:
+        await anyio.sleep_forever()
+        return []
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [(BrokenList, "cannot be read"), (SilentList, "no tool list within")]
+)
+def test_a_tool_list_that_does_not_come_is_an_error(kind: type[MCPServer], told: str) -> None:
+    connection = Connection(kind("list", log_level="CRITICAL"), SHORT)
+    # A deadline that a busy machine could miss must not hold for opening the session.
+    connection.deadlines = Deadlines(start=10.0 if kind is BrokenList else 0.2, close=0.2)
+    with pytest.raises(ToolListError, match=told):
+        connection.list_tools()
+    connection.close()
+
+
+def test_the_tool_list_of_a_closed_connection_is_an_error() -> None:
+    connection = Connection(make_server(), SHORT)
+    connection.close()
+    with pytest.raises(ClientError, match="is closed"):
+        connection.list_tools()
+
+
+def test_a_closed_connection_in_the_sdks_own_words_is_a_crashed_server() -> None:
+    connection = Connection(make_server(), SHORT)
+    arguments = {"code": mcp_types.CONNECTION_CLOSED, "message": "Connection closed"}
+    assert one(connection, "protocol", **arguments).status is Status.SERVER_CRASHED
+    assert not connection.alive
+    connection.close()
+
+
+def test_the_text_of_an_embedded_resource_is_shown() -> None:
+    contents = mcp_types.TextResourceContents(uri="file:///a.txt", text="inside")
+    block = mcp_types.EmbeddedResource(type="resource", resource=contents)
+    assert normalised(CallToolResult(content=[block])).text == "inside"
+
+
 def failing_lifespan(enter: Callable[[], Any]) -> MCPServer:
     class Lifespan:
         def __init__(self, _: object) -> None: ...

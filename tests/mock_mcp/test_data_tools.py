@@ -226,6 +226,12 @@ def test_what_is_saved_is_the_only_change(world: World, before: World) -> None:
     }
 
 
+def test_a_csv_cannot_be_loaded_without_a_name(world: World, before: World) -> None:
+    with pytest.raises(ToolFailure, match="save_as is empty"):
+        tools.load_csv(world, "a\n1", "")
+    assert world.writes == before.writes
+
+
 def test_an_empty_result_is_saved_as_well(world: World, before: World) -> None:
     tools.filter_table(world, "shop", "kind", "=", "none", "empty")
     assert world.changes_since(before)["data.tables"]["empty"] == {

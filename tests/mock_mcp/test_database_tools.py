@@ -143,6 +143,17 @@ def test_each_write_changes_exactly_its_row(world: World, template: World) -> No
     assert world.writes == template.writes + 4
 
 
+def test_the_snapshot_after_writes_is_what_the_database_holds(world: World) -> None:
+    products, orders = [*_rows(world, "products")], [*_rows(world, "orders")]
+    for key in products[:3]:
+        tools.update_stock(world, key, 777)
+    tools.delete_order(world, orders[2])
+    tools.set_order_status(world, orders[3], "paid")
+    tools.add_customer(world, "Ann Hara", "Rome", "ann@mail.example")
+    for name, rows in world.copy().database.snapshot().items():
+        assert [*rows.values()] == world.database.select(f"SELECT * FROM {name} ORDER BY rowid")
+
+
 def test_two_added_customers_get_two_ids(world: World) -> None:
     first, second = (
         tools.add_customer(world, "Ann Hara", "Rome", "ann@mail.example")["customer_id"]
@@ -170,6 +181,15 @@ def test_a_write_that_is_refused_changes_nothing(world: World, template: World, 
         wrong(world)
     assert world.writes == template.writes
     assert world.database.snapshot() == template.database.snapshot()
+
+
+def test_the_customers_cannot_be_piled_up_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tools, "MAX_TABLE_ROWS", len(_rows(world, "customers")) + 1)
+    tools.add_customer(world, "Ann Hara", "Rome", "ann@mail.example")
+    with pytest.raises(ToolFailure, match="customers is full"):
+        tools.add_customer(world, "Ann Hara", "Rome", "ann@mail.example")
 
 
 def test_a_deleted_order_is_gone(world: World) -> None:

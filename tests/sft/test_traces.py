@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tiny_models import tiny_qwen3
+
+from agents.engine import SamplingConfig
+from agents.players import Info, LanguagePlayer, Sampled
+from agents.rollout import Trajectory, rollout
+from agents.template import ChatTemplate
+from envs.policies import make_policy
+from envs.tasks.load import load_tasks
+from rewards.episode import Episode, Outcome, Status, Task, ToolCall, ToolResult, Turn
+from rewards.goals import NoCall
+from sft.traces import (
+    Row,
+    episode_messages,
+    pick_tasks,
+    reference_traces,
+    token_row,
+    trace_row,
+    turn_messages,
+)
+
+END = "<|im_end|>"
+
+
+class Typist(LanguagePlayer):
+    """A language player whose samples are the oracle's turns: the tokens of a perfect rollout."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tiny_qwen3(), tokenizer, SamplingConfig(), "typist")
+        self._conversations = Silent()  # type: ignore[assignment]
+        self._oracle = make_policy("oracle")
+
+    def act(self, rows: Sequence[int], infos: Sequence[Info]) -> list[Sampled]:
+        contexts = self._contexts(rows, infos)
+        turns = []
+        for row, info, context in zip(rows, infos, contexts, strict=True):
+            text = self._oracle.act(info["task"], info["tools"], info["messages"], None)
+            ids = self.tokenizer(text + END, add_special_tokens=False)["input_ids"]
+            turns.append(self._sampled(row, context, ids, [0.0] * len(ids)))
+        return turns
+
+
+class Silent:
+    """Stands for the generation engine, which has nothing to do."""
+
+    def start(self, prompts: Any) -> None:
+        """Nothing to compute."""
+
+    def extend(self, rows: Any, ids: Any) -> None:
+        """Nothing to compute."""
+
+
+@pytest.fixture(scope="module")
+def tasks() -> list[Task]:
+    """Two tasks of every starter kind."""
+    return pick_tasks(load_tasks("starter", "train"), 38, seed=0)
+
+
+@pytest.fixture(scope="module")
+def played(tasks: list[Task], tokenizer: Any) -> list[Trajectory]:
+    return rollout(Typist(tokenizer), tasks, max_turns=6)
+
+
+@pytest.fixture(scope="module")
+def traces(tasks: list[Task]) -> list[Row]:
+    return reference_traces(tasks, max_turns=6)
+
+
+# --- the ids of training are the ids of the rollout ---------------------------------------------
+
+
+def test_a_rollout_of_a_trace_has_the_ids_and_the_mask_of_its_training_row(
+    played: list[Trajectory], traces: list[Row], tokenizer: Any
+) -> None:
+    template = ChatTemplate(tokenizer)
+    kinds = set()
+    for trajectory, trace in zip(played, traces, strict=True):
+        row = token_row(template, trace)
+        assert row["input_ids"] == [*trajectory.prompt_ids, *trajectory.completion_ids]
+        assert row["assistant_masks"] == [0] * len(trajectory.prompt_ids) + list(trajectory.mask)
+        kinds.add(trajectory.episode.task.kind)
+    assert len(kinds) >= 19
+
+
+def test_the_traces_hold_what_could_break_that(played: list[Trajectory]) -> None:
+    turns = [turn for trajectory in played for turn in trajectory.episode.turns]
+    assert any(len(turn.calls) > 1 for turn in turns)
+    assert any(len(trajectory.episode.turns) > 2 for trajectory in played)
+    assert any(result.is_error for turn in turns for result in turn.results)
+    assert any(not turn.calls for turn in turns)
+    assert all(trajectory.episode.success for trajectory in played)
+
+
+def test_no_word_of_a_tool_or_of_the_user_is_trained(
+    traces: list[Row], played: list[Trajectory], tokenizer: Any
+) -> None:
+    template = ChatTemplate(tokenizer)
+    for trace, trajectory in zip(traces, played, strict=True):
+        row = token_row(template, trace)
+        said = [i for i, m in zip(row["input_ids"], row["assistant_masks"], strict=True) if m]
+        text = tokenizer.decode(said, skip_special_tokens=False)
+        assert text == "".join(turn.raw + END for turn in trajectory.episode.turns)
+
+
+def test_starter_prompts_are_under_700_tokens(played: list[Trajectory]) -> None:
+    assert max(len(trajectory.prompt_ids) for trajectory in played) < 700
+
+
+# --- traces -------------------------------------------------------------------------------------
+
+
+def test_every_reference_trace_succeeds(traces: list[Row], tasks: list[Task]) -> None:
+    assert [trace["id"] for trace in traces] == [task.id for task in tasks]
+    assert {trace["outcome"] for trace in traces} == {"success"}
+    for trace, task in zip(traces, tasks, strict=True):
+        assert [tool["function"]["name"] for tool in trace["tools"]] == list(task.tools)
+        assert trace["messages"][0] == {"role": "user", "content": task.prompt}
+        assert trace["messages"][-1]["role"] == "assistant"
+
+
+def test_calls_are_structured_and_never_text(traces: list[Row]) -> None:
+    called = 0
+    for trace in traces:
+        for message in trace["messages"]:
+            if message["role"] == "assistant":
+                assert "<tool_call>" not in message["content"]
+                called += len(message.get("tool_calls", ()))
+    assert called > len(traces)
+
+
+CALL = ToolCall("get_customer", {"customer_id": "C1"})
+REST = ToolResult('{"city": "Rome"}')
+
+
+def test_a_turn_becomes_a_message_and_one_for_each_result() -> None:
+    turn = Turn(
+        raw="", text="I look.", thought="hm", calls=(CALL, CALL), results=(REST, ToolResult("no"))
+    )
+    function = {"name": "get_customer", "arguments": {"customer_id": "C1"}}
+    assert turn_messages(turn) == [
+        {
+            "role": "assistant",
+            "content": "I look.",
+            "reasoning_content": "hm",
+            "tool_calls": [{"type": "function", "function": function}] * 2,
+        },
+        {"role": "tool", "content": '{"city": "Rome"}'},
+        {"role": "tool", "content": "no"},
+    ]
+
+
+def test_a_trace_ends_with_the_last_turn_of_the_policy() -> None:
+    task = Task("t", "City?", NoCall(), ("get_customer",), "database", "customer_field")
+    turn = Turn(raw="", calls=(CALL,), results=(REST,), outcome=Outcome.SUCCESS)
+    messages = episode_messages(Episode(task, (turn,), status=Status.OK))
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+    row = trace_row(Trajectory(Episode(task, (turn,))), source="rollout", model="m")
+    assert (row["outcome"], row["source"], row["model"]) == ("success", "rollout", "m")
+
+
+# --- picking ------------------------------------------------------------------------------------
+
+
+def test_tasks_are_picked_evenly_over_the_kinds(tasks: list[Task]) -> None:
+    assert set(Counter(task.kind for task in tasks).values()) == {2}
+
+
+def test_the_seed_decides_which_tasks_are_picked() -> None:
+    every = load_tasks("starter", "train")
+    names = [{task.id for task in pick_tasks(every, 30, seed)} for seed in (0, 0, 1)]
+    assert names[0] == names[1] != names[2]
+    assert len(names[0]) == 30
+
+
+def test_more_traces_than_tasks_are_all_tasks_and_none_twice(tasks: list[Task]) -> None:
+    assert sorted(t.id for t in pick_tasks(tasks, 1000, 0)) == sorted(t.id for t in tasks)
+
+
+def test_a_task_without_a_known_solution_is_not_picked(tasks: list[Task]) -> None:
+    unsolved = Task("x", "?", NoCall(), (), "math", "unknown")
+    assert unsolved not in pick_tasks([*tasks, unsolved], 1000, 0)
