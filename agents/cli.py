@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from trl import TrlParser
 
-from rewards.errors import did_you_mean
+from agents.errors import AgentError
+from envs.errors import EnvsError
+from rewards.errors import RewardsError, did_you_mean
 
 Flags = TypeVar("Flags")
 
@@ -52,8 +55,8 @@ def parse_all_flags(
     Returns:
         One instance per dataclass.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if default_config is not None and not any(a.split("=")[0] == "--config" for a in arguments):
+    arguments = _config_apart(sys.argv[1:] if arguments is None else arguments)
+    if default_config is not None and "--config" not in arguments:
         arguments = ["--config", str(default_config), *arguments]
     parser = TrlParser(list(dataclasses), prog=program, description=description)
     known = [option for action in parser._actions for option in action.option_strings]
@@ -61,7 +64,22 @@ def parse_all_flags(
         name = argument.split("=")[0]
         if name.startswith("--") and name not in (*known, "--config"):
             parser.error(f"unknown flag {name}{did_you_mean(name, known)}")
-    return _parse(parser, arguments)
+    if "--config" in arguments:
+        _check_config(parser, arguments[arguments.index("--config") + 1 :])
+    try:
+        return tuple(parser.parse_args_and_config(args=arguments))
+    except ValueError as error:
+        parser.error(" ".join(str(error).split()))
+    raise AssertionError("argparse's error() ends the process")
+
+
+def run(main: Callable[..., None], flags: Sequence[Any]) -> int:
+    """Run a command and return its exit code; a foreseen error is one clear line and code 2."""
+    try:
+        main(*flags)
+    except (AgentError, EnvsError, RewardsError) as error:
+        return fail(error)
+    return 0
 
 
 def say(line: str = "") -> None:
@@ -75,13 +93,28 @@ def fail(error: Exception) -> int:
     return 2
 
 
-def _parse(parser: Any, arguments: Sequence[str]) -> tuple[Any, ...]:
-    try:
-        return tuple(parser.parse_args_and_config(args=arguments))
-    except IndexError:
+def _config_apart(arguments: Sequence[str]) -> list[str]:
+    """Split `--config=FILE`, which TRL's parser does not know, in two."""
+    apart: list[str] = []
+    for argument in arguments:
+        apart += argument.split("=", 1) if argument.startswith("--config=") else [argument]
+    return apart
+
+
+def _check_config(parser: Any, rest: Sequence[str]) -> None:
+    """End the process with one clear line if `rest` does not begin with a good config file."""
+    if not rest:
         parser.error("--config needs the path of a YAML file")
+    path = rest[0]
+    try:
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        parser.error(f"cannot read the config file {error.filename}: {error.strerror}")
-    except ValueError as error:
-        parser.error(str(error))
-    raise AssertionError("argparse's error() ends the process")
+        parser.error(f"cannot read the config file {path}: {error.strerror}")
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        parser.error(f"the config file {path} is not YAML: {' '.join(str(error).split())}")
+    if not isinstance(config, dict):
+        parser.error(f"the config file {path} must contain a YAML mapping of flags to values")
+    known = [action.dest for action in parser._actions]
+    for key in config:
+        if key not in (*known, "env"):
+            parser.error(f"{path}: unknown key {key}{did_you_mean(str(key), known)}")

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from envs.client import Connection, Deadlines, call_all, close_all
-from envs.errors import ClientError
+from envs.errors import ClientError, OptionError
 from envs.schemas import ArgumentValidator, offered, openai_tool
+from mock_mcp.errors import FaultsError
 from mock_mcp.faults import Faults
 from mock_mcp.handle import WorldHandle
 from mock_mcp.server import build_server
@@ -77,14 +78,14 @@ class MockBackend:
 
         Raises:
             ClientError: If the backend was closed.
+            OptionError: If the faults of the environment or of the task cannot be used.
         """
         if not self._connections:
             raise ClientError("the environment is closed; make another one")
         if not self._connections[slot].alive:
             self._connections[slot] = self._connect(self._handles[slot])
-        description = {**task.faults, **(faults or {})}
         template = world_template(task.seed)
-        self._handles[slot].reset(template, Faults(description))
+        self._handles[slot].reset(template, _faults(task, faults or {}))
         self._seen[slot] = template.writes, {}
 
     def call_all(self, batches: Sequence[tuple[int, Sequence[ToolCall]]]) -> list[list[ToolResult]]:
@@ -114,6 +115,13 @@ class MockBackend:
         """Close every connection."""
         connections, self._connections = self._connections, []
         close_all(connections)
+
+
+def _faults(task: Task, beside: Mapping[str, Any]) -> Faults:
+    try:
+        return Faults({**task.faults, **beside})
+    except FaultsError as error:
+        raise OptionError(f"the faults for task {task.id} cannot be used: {error}") from error
 
 
 @functools.cache

@@ -41,6 +41,11 @@ class EventLoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        abandoned = asyncio.all_tasks(self._loop)
+        for task in abandoned:
+            task.cancel()
+        if abandoned:
+            self._loop.run_until_complete(asyncio.wait(abandoned))
         self._loop.close()
 
     def submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:

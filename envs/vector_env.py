@@ -156,9 +156,10 @@ class MCPVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], Array]):
     def _seed(self, seed: int | Sequence[int | None] | None) -> None:
         if seed is None:
             return
-        seeds = [seed + row for row in range(self.num_envs)] if isinstance(seed, int) else seed
-        self._check_length(seeds, "seed")
-        for row, value in enumerate(seeds):
+        if isinstance(seed, int | np.integer):
+            seed = [int(seed) + row for row in range(self.num_envs)]
+        self._check_length(seed, "seed")
+        for row, value in enumerate(seed):
             if value is not None:
                 self._generators[row] = seeding.np_random(value)[0]
 

@@ -24,6 +24,7 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from trl import GRPOConfig
 
+from agents.cli import run
 from agents.engine import SamplingConfig
 from agents.models import (
     cast_trainable_to_float32,
@@ -36,6 +37,7 @@ from envs.tasks.load import load_tasks
 from rewards.episode import Task
 from rewards.trl_rewards import scaled_return
 from rl.trainer import ToolUseGRPOTrainer
+from sft.checkpoints import last_checkpoint
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 from sft.interrupt import StopOnInterrupt
 from sft.train import evaluate_stage, evaluation_tasks
@@ -75,6 +77,7 @@ def main(
     if checkpoint is None:
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             (output / name).unlink(missing_ok=True)
+    stop = StopOnInterrupt()
     trainer = ToolUseGRPOTrainer(
         tasks=tasks,
         reward=scaled_return(reinforce.return_scale),
@@ -90,13 +93,15 @@ def main(
         args=config,
         train_dataset=balanced_dataset(tasks, config),
         processing_class=tokenizer,
-        callbacks=[StopOnInterrupt()],
+        callbacks=[stop],
     )
     cast_trainable_to_float32(trainer.model)
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         trainer.close()
+    if stop.interrupted:
+        return
     trainer.model.save_pretrained(output, selected_adapters=["default"])
     tokenizer.save_pretrained(output)
     evaluate_stage("grpo", trainer.model, tokenizer, evaluation_tasks(play), policy, play)
@@ -156,35 +161,11 @@ def balanced_dataset(tasks: Sequence[Task], config: GRPOConfig) -> Dataset:
     )
 
 
-def last_checkpoint(folder: Path, wanted: str | bool | None) -> str | None:
-    """Return the checkpoint to resume from.
-
-    Args:
-        folder: The output folder.
-        wanted: A checkpoint folder; `true` for the last complete one; None to start anew.
-
-    Raises:
-        SystemExit: If there is none.
-    """
-    if wanted in (None, False, "", "false", "False"):
-        return None
-    if wanted not in (True, "true", "True", "last"):
-        if not (Path(str(wanted)) / "trainer_state.json").is_file():
-            raise SystemExit(f"{wanted} is not a complete checkpoint (no trainer_state.json)")
-        return str(wanted)
-    # trainer_state.json is written last: a folder without it was cut off by a kill.
-    complete = [p.parent for p in folder.glob("checkpoint-*/trainer_state.json")]
-    if not complete:
-        raise SystemExit(f"no complete checkpoint in {folder}; leave out --resume_from_checkpoint")
-    return str(max(complete, key=lambda path: int(path.name.rpartition("-")[2])))
-
-
 if __name__ == "__main__":
-    main(
-        *read_flags(
-            (PolicyArguments, TaskArguments, ReinforceArguments, GRPOConfig),
-            default_config="starter-grpo.yaml",
-            program="rl.grpo",
-            description=DESCRIPTION,
-        )
+    given = read_flags(
+        (PolicyArguments, TaskArguments, ReinforceArguments, GRPOConfig),
+        default_config="starter-grpo.yaml",
+        program="rl.grpo",
+        description=DESCRIPTION,
     )
+    sys.exit(run(main, given))

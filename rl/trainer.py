@@ -142,12 +142,13 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         split = input_ids.shape[1] - logits_to_keep
         prompts = _rows(input_ids[:, :split], attention_mask[:, :split])
         completions = _rows(input_ids[:, split:], attention_mask[:, split:])
-        log_probs, entropies = completion_log_probs(
-            self.accelerator.unwrap_model(model),
-            [tuple(prompt) for prompt in prompts],
-            completions,
-            self.temperature,
-        )
+        with self.accelerator.autocast():
+            log_probs, entropies = completion_log_probs(
+                self.accelerator.unwrap_model(model),
+                [tuple(prompt) for prompt in prompts],
+                completions,
+                self.temperature,
+            )
         missing = logits_to_keep - log_probs.shape[1]
         pad = torch.nn.functional.pad
         return (
@@ -224,7 +225,11 @@ def rollout_metrics(episodes: Sequence[Episode], size: int) -> dict[str, Any]:
     turns = Counter(turn.outcome for episode in sound for turn in episode.turns)
     total = max(1, sum(turns.values()))
     groups = [episodes[i : i + size] for i in range(0, len(episodes), size)]
-    silent = sum(len({episode.total_reward for episode in group}) == 1 for group in groups)
+    returns = [
+        {round(one.total_reward, 6) for one in group if one.status in MODEL_STATUSES}
+        for group in groups
+    ]
+    silent = sum(len(different) < 2 for different in returns)
     kinds: dict[str, list[bool]] = defaultdict(list)
     for episode in sound:
         kinds[episode.task.kind].append(episode.success)

@@ -508,7 +508,9 @@ def read_then_write_dialogue(rng: random.Random) -> Document:
             user(f'{verb} {target.noun} "{text}" with {wanted} of {source.noun} {key}'),
             assistant(call_text(source.name, {source.parameters[0]: key})),
             tool_result(row),
-            assistant(call_text(target.name, {n: text if n == "remark" else row[n] for n in names})),
+            assistant(
+                call_text(target.name, {n: text if n == "remark" else row[n] for n in names})
+            ),
             tool_result({"done": True}),
             assistant("Done."),
         ],
@@ -671,6 +673,22 @@ def read_then_query_dialogue(rng: random.Random) -> Document:
     )
 
 
+def choose_exercise(rng: random.Random) -> Document:
+    """Name the tool for each of several entities: the verb stands before what identifies it."""
+    gadgets = [
+        (writer if rng.random() < 0.3 else reader)(rng, entity_noun(rng))
+        for _ in range(rng.randint(2, 5))
+    ]
+    asked = rng.sample(gadgets, rng.randint(1, len(gadgets)))
+    nouns = ", ".join(gadget.noun for gadget in asked)
+    tools = [gadget.schema(rng) for gadget in gadgets]
+    reply = "\n".join(
+        f'use {{"name": "{gadget.name}", "arguments": {{"{gadget.parameters[0]}": ""}}}}'
+        for gadget in asked
+    )
+    return Document([user(f"tools for {nouns}?"), assistant(reply)], tools)
+
+
 def nothing_fits_dialogue(rng: random.Random) -> Document:
     """The tool that the request needs is not offered."""
     gadget = reader(rng, entity_noun(rng))
@@ -702,7 +720,8 @@ EXERCISES: tuple[tuple[Maker, int], ...] = (
 )
 
 DIALOGUES: tuple[tuple[Maker, int], ...] = (
-    (lookup_dialogue, 5),
+    (lookup_dialogue, 6),
+    (choose_exercise, 5),
     (chain_dialogue, 4),
     (detour_dialogue, 3),
     (write_dialogue, 3),

@@ -34,9 +34,12 @@ def pick_tasks(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
 
 
 def reference_traces(tasks: Sequence[Task], max_turns: int) -> list[Row]:
-    """Let the oracle play the tasks through the real server; return canonical rows."""
-    player = ScriptedPlayer(make_policy("oracle"))
-    return [trace_row(trajectory) for trajectory in rollout(player, tasks, max_turns=max_turns)]
+    """Let the oracle play the tasks through the real server; return canonical rows.
+
+    A trace that does not succeed (its solution is longer than the turn limit) is left out.
+    """
+    played = rollout(ScriptedPlayer(make_policy("oracle")), tasks, max_turns=max_turns)
+    return [trace_row(trajectory) for trajectory in played if trajectory.episode.success]
 
 
 def turn_messages(turn: Turn) -> list[dict[str, Any]]:

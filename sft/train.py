@@ -27,6 +27,7 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from trl import SFTConfig, SFTTrainer
 
+from agents.cli import run
 from agents.engine import SamplingConfig
 from agents.models import cast_trainable_to_float32, load_model, load_tokenizer
 from agents.players import LanguagePlayer
@@ -35,6 +36,7 @@ from agents.summary import record_stage, write_stage_summary
 from agents.template import ChatTemplate
 from envs.tasks.load import load_tasks
 from rewards.episode import Task
+from sft.checkpoints import last_checkpoint
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 from sft.interrupt import StopOnInterrupt
 from sft.traces import Row, pick_tasks, reference_traces, token_row
@@ -63,6 +65,8 @@ def main(
 ) -> None:
     """Measure the base, train the adapter, measure again."""
     torch.set_num_threads(policy.threads)
+    output = Path(str(config.output_dir))
+    checkpoint = last_checkpoint(output, config.resume_from_checkpoint)
     tokenizer = load_tokenizer(policy.model_name_or_path)
     tasks = pick_tasks(load_tasks(play.tasks, "train"), warm.num_traces, config.seed)
     traces = reference_traces(tasks, play.max_turns)
@@ -84,16 +88,19 @@ def main(
             base_model_name_or_path=policy.model_name_or_path,
         ),
     )
+    stop = StopOnInterrupt()
     trainer = SFTTrainer(
         model=model,
         args=config,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[StopOnInterrupt()],
+        callbacks=[stop],
     )
     cast_trainable_to_float32(trainer.model)
-    trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
-    save_adapter(trainer.model, tokenizer, traces, Path(str(config.output_dir)))
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if stop.interrupted:
+        return
+    save_adapter(trainer.model, tokenizer, traces, output)
     evaluate_stage("sft", trainer.model, tokenizer, test, policy, play)
     write_stage_summary(Path(play.run_dir))
     sys.stdout.write(
@@ -160,11 +167,10 @@ def save_adapter(model: Any, tokenizer: Any, traces: Sequence[Row], folder: Path
 
 
 if __name__ == "__main__":
-    main(
-        *read_flags(
-            (PolicyArguments, TaskArguments, WarmStartArguments, SFTConfig),
-            default_config="starter-sft.yaml",
-            program="sft.train",
-            description=DESCRIPTION,
-        )
+    given = read_flags(
+        (PolicyArguments, TaskArguments, WarmStartArguments, SFTConfig),
+        default_config="starter-sft.yaml",
+        program="sft.train",
+        description=DESCRIPTION,
     )
+    sys.exit(run(main, given))

@@ -8,32 +8,17 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 from tiny_models import eager_to_call, tiny_qwen3, with_adapter
+from tiny_tasks import TOOLS, sum_task
 
 from agents.engine import SamplingConfig
 from agents.players import LanguagePlayer, Sampled, ScriptedPlayer
 from agents.rollout import Trajectory, rollout
 from envs.policies import make_policy
 from envs.vector_env import MCPVectorEnv
-from rewards.episode import Fault, Outcome, ReferenceTurn, Task, ToolCall
-from rewards.goals import FinalAnswer
+from rewards.episode import Fault, Outcome, Task
 from rewards.matrix import RewardMatrix
 
-TOOLS = ("calculate", "solve_equation")
 END = 1507
-
-
-def sum_task(number: int) -> Task:
-    call = ToolCall("calculate", {"expression": f"17 + {number}"})
-    answer = ReferenceTurn(text=f"The result is {17 + number}.")
-    return Task(
-        f"sum{number}",
-        f"What is the result of 17 + {number}?",
-        FinalAnswer(17 + number, "number"),
-        TOOLS,
-        "math",
-        "sum",
-        reference=(ReferenceTurn(calls=(call,)), answer),
-    )
 
 
 TASKS = [sum_task(number) for number in range(5)]

@@ -244,6 +244,13 @@ def test_faults_of_the_environment_come_on_top_of_the_tasks() -> None:
     env.close()
 
 
+def test_faults_that_do_not_exist_are_named() -> None:
+    env = MCPGymEnv(tasks=TASKS, faults={"transiet": {"calculate": 1}})
+    with pytest.raises(OptionError, match=r"faults for task .*transient"):
+        env.reset()
+    env.close()
+
+
 def test_a_server_that_is_too_slow_truncates_without_a_penalty() -> None:
     env = MCPGymEnv(tasks=TASKS, faults={"latency_s": 30.0}, deadlines=Deadlines(call=0.1))
     observation, reward, terminated, truncated, info = play(env, SUM, CALCULATE * 2)[0]

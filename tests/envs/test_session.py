@@ -9,9 +9,10 @@ from typing import Any
 import gymnasium
 import pytest
 
-import envs
+import envs.backend
 from envs.backend import MockBackend, mock_tools
-from envs.errors import ActionError, EpisodeOverError
+from envs.client import Connection
+from envs.errors import ActionError, ClientError, EpisodeOverError, ServerStartError
 from envs.mcp_env import MCPGymEnv
 from envs.session import EpisodeSession, Rules
 from rewards.episode import MODEL_STATUSES, Fault, Outcome, Status, Task, ToolCall, ToolResult
@@ -246,3 +247,27 @@ def test_a_fault_of_form_keeps_its_detail_for_the_records() -> None:
     turn = session.episode.turns[0]
     assert turn.fault is Fault.UNOFFERED_TOOL
     assert turn.fault_detail in session.new_messages[0]["content"]
+
+
+def test_a_backend_that_cannot_open_all_its_sessions_leaves_none_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[Connection] = []
+
+    def open_two(*arguments: Any) -> Connection:
+        if len(opened) == 2:
+            raise ServerStartError("no more")
+        opened.append(Connection(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(envs.backend, "Connection", open_two)
+    with pytest.raises(ServerStartError, match="no more"):
+        MockBackend(3)
+    assert [connection.alive for connection in opened] == [False, False]
+
+
+def test_a_closed_backend_runs_nothing() -> None:
+    backend = MockBackend(1)
+    backend.close()
+    with pytest.raises(ClientError, match="is closed"):
+        backend.call_all([(0, [ToolCall("today", {})])])

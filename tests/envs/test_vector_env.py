@@ -221,6 +221,8 @@ def test_a_seed_fixes_the_tasks_of_all_rows(env: MCPVectorEnv) -> None:
     env.reset(seed=3)
     assert [info["task"] for info in env.infos] == drawn
     assert len({task.id for task in drawn}) > 1
+    env.reset(seed=np.int64(3))
+    assert [info["task"] for info in env.infos] == drawn
     env.reset(seed=[3, 4, 5, None])
     assert [info["task"] for info in env.infos[:3]] == drawn[:3]
     env.reset()
@@ -333,6 +335,9 @@ def test_the_episodes_are_rendered_row_by_row() -> None:
         True
     ] * 2
     env.close()
+    plain = MCPVectorEnv(1, tasks=TASKS)
+    assert plain.render() is None
+    plain.close()
 
 
 def test_gymnasiums_own_vector_form_works_too() -> None:

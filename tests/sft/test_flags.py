@@ -16,6 +16,9 @@ SFT = (PolicyArguments, TaskArguments, WarmStartArguments, SFTConfig)
 GRPO = (PolicyArguments, TaskArguments, ReinforceArguments, GRPOConfig)
 
 
+ON_A_CPU = "use_cpu: true\nbf16: false\nactivation_checkpointing: false\n"
+
+
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     def with_arguments(*arguments: str, grpo: bool = False) -> tuple[Any, ...]:
@@ -59,7 +62,7 @@ def test_the_recipe_of_grpo_scales_returns_by_a_constant_and_keeps_near_the_warm
 
 def test_flags_on_the_command_line_win_over_the_config(read: Any, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("num_traces: 7\nlearning_rate: 0.5\nuse_cpu: true\nbf16: false\n")
+    path.write_text("num_traces: 7\nlearning_rate: 0.5\n" + ON_A_CPU)
     for given in (["--config", str(path)], [f"--config={path}"]):
         _, _, warm, config = read(*given, "--learning_rate", "0.25")
         assert (warm.num_traces, config.learning_rate) == (7, 0.25)

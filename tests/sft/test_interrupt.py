@@ -55,7 +55,8 @@ def trainer(folder: Path, *callbacks: TrainerCallback) -> Trainer:
         dataloader_pin_memory=False,
         seed=1,
     )
-    return Trainer(with_adapter(tiny_qwen3()), arguments, train_dataset=ROWS, callbacks=callbacks)
+    model = with_adapter(tiny_qwen3())
+    return Trainer(model, arguments, train_dataset=ROWS, callbacks=list(callbacks))
 
 
 def adapter(one: Trainer) -> dict[str, torch.Tensor]:

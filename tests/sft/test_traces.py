@@ -124,6 +124,12 @@ def test_every_reference_trace_succeeds(traces: list[Row], tasks: list[Task]) ->
         assert trace["messages"][-1]["role"] == "assistant"
 
 
+def test_a_solution_that_the_turn_limit_cuts_is_no_trace(tasks: list[Task]) -> None:
+    short = {task.id for task in tasks if len(task.reference) == 1}
+    assert 0 < len(short) < len(tasks)
+    assert {trace["id"] for trace in reference_traces(tasks, max_turns=1)} == short
+
+
 def test_calls_are_structured_and_never_text(traces: list[Row]) -> None:
     called = 0
     for trace in traces:

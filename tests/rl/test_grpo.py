@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import save_adapter, save_base
+from tiny_tasks import sum_task
+from transformers import TrainerCallback
+from trl import GRPOConfig
+
+import rl.grpo
+from agents.cli import run
+from agents.errors import ModelNotFoundError
+from agents.models import EMBEDDED_FOLDER, base_of_adapter, load_model
+from rewards.serialise import read_episodes, write_tasks
+from rl.grpo import ReinforceArguments, balanced_dataset, main, starting_model
+from sft.flags import PolicyArguments, TaskArguments
+
+pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
+
+KINDS = ("sum", "total", "addition")
+TRAIN = [sum_task(number, kind=kind) for kind in KINDS for number in range(5)]
+TEST = [sum_task(number, "test", kind) for kind in KINDS for number in (20, 21)]
+ON_A_CPU = {
+    "report_to": "none",
+    "use_cpu": True,
+    "bf16": False,
+    "activation_checkpointing": False,
+    "dataloader_pin_memory": False,
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base model, the adapter of a warm start, and tasks."""
+    folder = tmp_path_factory.mktemp("grpo")
+    base = save_base(folder / "base")
+    save_adapter(folder / "sft", base)
+    write_tasks(folder / "tasks.jsonl", [*TRAIN, *TEST])
+    return folder
+
+
+def flags(
+    place: Path, run_dir: Path, **options: Any
+) -> tuple[PolicyArguments, TaskArguments, ReinforceArguments, GRPOConfig]:
+    config: dict[str, Any] = {
+        "output_dir": str(run_dir / "grpo"),
+        "max_steps": 2,
+        "save_steps": 1,
+        "per_device_train_batch_size": 8,
+        "num_generations": 4,
+        "learning_rate": 0.01,
+        "beta": 0.01,
+        "scale_rewards": "none",
+        "loss_type": "bnpo",
+        "shuffle_dataset": False,
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        **ON_A_CPU,
+        **options,
+    }
+    return (
+        PolicyArguments(model_name_or_path=str(place / "base"), max_turn_tokens=10, threads=1),
+        TaskArguments(tasks=str(place / "tasks.jsonl"), max_turns=3, run_dir=str(run_dir)),
+        ReinforceArguments(adapter=str(place / "sft")),
+        GRPOConfig(**config),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The folder and the output of one whole run."""
+    run_dir = tmp_path_factory.mktemp("runs")
+    written: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.stdout, "write", written.append)
+        main(*flags(place, run_dir))
+    yield run_dir, "".join(written)
+
+
+# --- the whole command --------------------------------------------------------------------------
+
+
+def test_the_adapter_is_trained_from_that_of_the_warm_start(
+    finished: tuple[Path, str], place: Path
+) -> None:
+    folder = finished[0] / "grpo"
+    started = load_file(place / "sft" / "adapter_model.safetensors")
+    trained = load_file(folder / "adapter_model.safetensors")
+    assert started.keys() == trained.keys()
+    moved = [name for name in started if not torch.equal(started[name], trained[name])]
+    assert len(moved) == len(started)
+    assert max((started[name] - trained[name]).abs().max() for name in started) < 0.1
+    assert base_of_adapter(folder) == str(place / "base")
+
+
+def test_the_reference_adapter_is_not_among_the_results(finished: tuple[Path, str]) -> None:
+    assert not (finished[0] / "grpo" / "ref").exists()
+    model = load_model(str(finished[0] / "grpo"))
+    assert list(model.peft_config) == ["default"]
+
+
+def test_the_saved_tokenizer_has_the_original_template(finished: tuple[Path, str]) -> None:
+    saved = (finished[0] / "grpo" / "chat_template.jinja").read_text(encoding="utf-8")
+    assert saved == (EMBEDDED_FOLDER / "chat_template.jinja").read_text(encoding="utf-8")
+
+
+def test_every_test_task_is_played_and_summed_up(finished: tuple[Path, str]) -> None:
+    run_dir = finished[0]
+    episodes = list(read_episodes(run_dir / "episodes" / "grpo.jsonl"))
+    assert [episode.task.id for episode in episodes] == [task.id for task in TEST]
+    summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+    assert summary["stages"]["grpo"]["success"]["n"] == len(TEST)
+    assert set(summary["stages"]["grpo"]["kinds"]) == set(KINDS)
+
+
+def test_the_logs_hold_every_step(finished: tuple[Path, str]) -> None:
+    lines = (finished[0] / "grpo" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [json.loads(line) for line in lines]
+    assert [step["step"] for step in steps] == [1, 2]
+    assert steps[0]["kl"] == 0.0
+    assert any(step["groups_without_signal"] < 1 for step in steps)
+
+
+def test_the_command_ends_by_naming_its_files_and_the_next_command(
+    finished: tuple[Path, str],
+) -> None:
+    run_dir, text = finished
+    assert f"wrote {run_dir / 'grpo'} (adapter, metrics.jsonl, rollouts.jsonl)" in text
+    assert text.strip().splitlines()[-1] == f"next: python -m rl.report --run_dir {run_dir}"
+
+
+def test_a_new_run_replaces_the_logs_of_an_old_one_and_a_resumed_one_continues_them(
+    finished: tuple[Path, str], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rl.grpo, "evaluate_stage", lambda *arguments: None)
+    shutil.copytree(finished[0], tmp_path / "runs")
+    path = tmp_path / "runs" / "grpo" / "metrics.jsonl"
+    main(*flags(place, tmp_path / "runs", max_steps=3, resume_from_checkpoint="true"))
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
+    main(*flags(place, tmp_path / "runs", max_steps=1))
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1]
+
+
+def test_after_ctrl_c_there_is_a_checkpoint_and_nothing_is_measured(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Press(TrainerCallback):
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer = rl.grpo.ToolUseGRPOTrainer
+    monkeypatch.setattr(
+        rl.grpo,
+        "ToolUseGRPOTrainer",
+        lambda callbacks, **options: trainer(callbacks=[*callbacks, Press()], **options),
+    )
+    main(*flags(place, tmp_path, save_strategy="no"))
+    assert (tmp_path / "grpo" / "checkpoint-1" / "trainer_state.json").is_file()
+    assert not (tmp_path / "episodes").exists()
+    assert "--resume_from_checkpoint true" in capsys.readouterr().out
+
+
+# --- where it starts ----------------------------------------------------------------------------
+
+
+def test_the_warm_start_is_loaded_for_training(place: Path, tmp_path: Path) -> None:
+    policy, _, reinforce, _ = flags(place, tmp_path)
+    model = starting_model(policy, reinforce, seed=0)
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert len(trained) == 2 * 7 * 2
+    assert all("lora_" in name for name in trained)
+
+
+def test_without_a_warm_start_the_policy_is_the_base(place: Path, tmp_path: Path) -> None:
+    policy, _, _, _ = flags(place, tmp_path)
+    model = starting_model(policy, ReinforceArguments(adapter="none"), seed=0)
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        mine, base = (m.eval()(ids).logits for m in (model, load_model(str(place / "base"))))
+    assert torch.equal(mine, base)
+    assert any(p.requires_grad for p in model.parameters())
+    again = starting_model(policy, ReinforceArguments(adapter="none"), seed=0)
+    pairs = zip(model.parameters(), again.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_a_missing_warm_start_names_the_command_that_makes_it(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, play, _, config = flags(place, tmp_path)
+    reinforce = ReinforceArguments(adapter=str(tmp_path / "sft"))
+    with pytest.raises(ModelNotFoundError, match=r"python -m sft\.train"):
+        main(policy, play, reinforce, config)
+    assert run(main, (policy, play, reinforce, config)) == 2
+    error = capsys.readouterr().err
+    assert error == (
+        f"error: no adapter folder {tmp_path / 'sft'}; make one with: "
+        f"python -m sft.train --output_dir {tmp_path / 'sft'}\n"
+    )
+
+
+# --- the order of the tasks ---------------------------------------------------------------------
+
+
+def order(config: GRPOConfig, tasks: Any = TRAIN) -> list[str]:
+    return [row["prompt"][0]["task_id"] for row in balanced_dataset(tasks, config)]
+
+
+def config_of(groups: int, steps: int, seed: int = 0) -> GRPOConfig:
+    return GRPOConfig(
+        output_dir="unused",
+        per_device_train_batch_size=2 * groups,
+        num_generations=2,
+        max_steps=steps,
+        seed=seed,
+        **ON_A_CPU,
+    )
+
+
+def kind_of(task_id: str) -> str:
+    return {task.id: task.kind for task in TRAIN}[task_id]
+
+
+def test_every_step_holds_every_kind_in_equal_parts() -> None:
+    names = order(config_of(groups=6, steps=4))
+    assert len(names) == 24
+    for start in range(0, 24, 6):
+        assert Counter(map(kind_of, names[start : start + 6])) == dict.fromkeys(KINDS, 2)
+
+
+def test_a_rare_kind_is_played_as_often_as_a_common_one() -> None:
+    uneven = [*TRAIN[:5], TRAIN[5]]
+    names = order(config_of(groups=2, steps=6), uneven)
+    assert Counter(map(kind_of, names)) == {"sum": 6, "total": 6}
+
+
+def test_no_task_is_played_again_before_every_task_of_its_kind_was() -> None:
+    names = order(config_of(groups=3, steps=10))
+    for kind in KINDS:
+        mine = [name for name in names if kind_of(name) == kind]
+        assert len(set(mine[:5])) == len(set(mine[5:])) == 5
+
+
+def test_the_seed_decides_the_order() -> None:
+    one, same, other = (order(config_of(3, 5, seed)) for seed in (0, 0, 1))
+    assert one == same != other
+
+
+def test_a_prompt_is_that_of_its_task() -> None:
+    rows = balanced_dataset(TRAIN, config_of(3, 5))
+    prompts = {task.id: task.prompt for task in TRAIN}
+    for row in rows:
+        (message,) = row["prompt"]
+        assert message["role"] == "user"
+        assert message["content"] == prompts[message["task_id"]]
+
+
+# --- a kill -------------------------------------------------------------------------------------
+
+
+def command(place: Path, run_dir: Path, *more: str) -> list[str]:
+    (place / "grpo.yaml").write_text(
+        "\n".join(
+            f"{name}: {str(value).lower() if isinstance(value, bool) else value}"
+            for name, value in ON_A_CPU.items()
+        )
+        + f"""
+model_name_or_path: {place / "base"}
+adapter: {place / "sft"}
+tasks: {place / "tasks.jsonl"}
+max_turn_tokens: 10
+max_turns: 3
+threads: 1
+max_steps: 4
+save_steps: 1
+per_device_train_batch_size: 8
+num_generations: 4
+learning_rate: 0.01
+beta: 0.01
+scale_rewards: none
+loss_type: bnpo
+shuffle_dataset: false
+logging_steps: 1
+""",
+        encoding="utf-8",
+    )
+    paths = ["--config", str(place / "grpo.yaml"), "--output_dir", str(run_dir / "grpo")]
+    return [sys.executable, "-m", "rl.grpo", *paths, "--run_dir", str(run_dir), *more]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_and_resumed_ends_like_one_that_was_not(
+    place: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    subprocess.run(command(place, tmp_path / "whole"), check=True, env=environment)
+
+    killed = subprocess.Popen(
+        command(place, tmp_path / "cut"), env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if "'loss'" in line and (tmp_path / "cut" / "grpo" / "checkpoint-1").is_dir():
+            killed.kill()
+            break
+    assert killed.wait() == -signal.SIGKILL
+    done = tmp_path / "cut" / "grpo" / "adapter_model.safetensors"
+    assert not done.exists()
+
+    resume = command(place, tmp_path / "cut", "--resume_from_checkpoint", "true")
+    subprocess.run(resume, check=True, env=environment)
+    whole = load_file(tmp_path / "whole" / "grpo" / "adapter_model.safetensors")
+    rest = load_file(done)
+    assert whole.keys() == rest.keys()
+    assert all(torch.equal(whole[name], rest[name]) for name in whole)
+    stages = [
+        json.loads((tmp_path / name / "summary.json").read_text(encoding="utf-8"))
+        for name in ("whole", "cut")
+    ]
+    assert stages[0] == stages[1]
