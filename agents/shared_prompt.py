@@ -47,8 +47,7 @@ def completion_log_probs(
     ).last_hidden_state
     lengths = prompt_real.sum(1)
     width = max(len(completion) for completion in completions)
-    log_probs = torch.zeros(len(completions), width, device=device)
-    entropies = torch.zeros(len(completions), width, device=device)
+    scores = torch.zeros(2, len(completions), width, device=device)
     for rows in _buckets(completions):
         owners = owner[rows]
         ids, real = _padded([completions[row] for row in rows], device)
@@ -63,14 +62,21 @@ def completion_log_probs(
         # The prompt's last token predicts the first token of the completion.
         first = prompt_hidden[owners, lengths[owners] - 1]
         before = torch.cat([first[:, None], hidden[:, :-1]], dim=1)
-        logits = (head(before[real]).float() / temperature).log_softmax(-1)
-        chosen = logits.gather(-1, ids[real][:, None])[:, 0]
-        entropy = -(logits.detach().exp() * logits.detach()).sum(-1)
-        place = (torch.tensor(rows, device=device)[:, None].expand(real.shape)[real],)
-        place += (torch.arange(ids.shape[1], device=device).expand(real.shape)[real],)
-        log_probs = log_probs.to(chosen.dtype).index_put(place, chosen)
-        entropies = entropies.to(chosen.dtype).index_put(place, entropy)
-    return log_probs, entropies
+        found = _scores(head(before[real]).float() / temperature, ids[real])
+        row, column = real.nonzero(as_tuple=True)
+        place = (torch.tensor(rows, device=device)[row], column)
+        scores = torch.stack(
+            [s.to(f.dtype).index_put(place, f) for s, f in zip(scores, found, strict=True)]
+        )
+    return scores[0], scores[1].detach()
+
+
+def _scores(logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the log-probability of each id and the entropy of its distribution."""
+    log_probs = logits.log_softmax(-1)
+    with torch.no_grad():
+        entropy = -(log_probs.exp() * log_probs).sum(-1)
+    return log_probs.gather(-1, ids[:, None])[:, 0], entropy
 
 
 def _buckets(completions: Sequence[Sequence[int]]) -> list[list[int]]:
