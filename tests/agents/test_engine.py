@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tiny_models import eager_to_call
 
 from agents.engine import Conversations, SamplingConfig
 from agents.errors import NonFiniteLogitsError
@@ -54,6 +55,30 @@ def test_greedy_turns_equal_generate_on_the_full_context(
     any_tiny_model: Any, seed: int, shared_prompts: bool
 ) -> None:
     play(any_tiny_model, seed, shared_prompts)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_greedy_turns_equal_generate_where_rows_end_their_turn_at_different_times(
+    tiny_model: Any, seed: int
+) -> None:
+    """Rows leave the batch within a turn, one half after the other, and come back for the next."""
+    rng = random.Random(seed)
+    model = eager_to_call(tiny_model, END, 4.0)
+    engine = Conversations(model, END, PAD, SamplingConfig(max_turn_tokens=30))
+    contexts = [random_ids(rng, 1, 30) for _ in range(12)]
+    engine.start(contexts)
+    lengths = set()
+    for _ in range(3):
+        for context, turn in zip(contexts, engine.generate(), strict=True):
+            assert turn.ids == generated_by_transformers(model, context, 30)
+            assert turn.ids[-1] == END or len(turn.ids) == 30
+            context += turn.ids
+            lengths.add(len(turn.ids))
+        rows = sorted(rng.sample(range(len(contexts)), len(contexts) - 2))
+        observations = [random_ids(rng, 1, 12) for _ in rows]
+        engine.extend(rows, observations)
+        contexts = [[*contexts[row], *ids] for row, ids in zip(rows, observations, strict=True)]
+    assert len(lengths) > 5
 
 
 def test_greedy_turns_equal_generate_with_a_lora_adapter(tiny_model: Any) -> None:

@@ -86,7 +86,7 @@ def finished(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.stdout, "write", written.append)
         main(*flags(place, run_dir))
-    yield run_dir, "".join(written)
+    return run_dir, "".join(written)
 
 
 # --- the whole command --------------------------------------------------------------------------

@@ -278,7 +278,8 @@ def with_return(trajectory: Trajectory, reward: float, status: Status = Status.O
     """The trajectory with another verdict; its tokens stay."""
     turns = trajectory.episode.turns
     outcome = Outcome.SUCCESS if reward > 0 else Outcome.STRUCTURAL_FAIL
-    turns = tuple(replace(turn, reward=0.0) for turn in turns[:-1]) + (
+    turns = (
+        *(replace(turn, reward=0.0) for turn in turns[:-1]),
         replace(turns[-1], reward=reward, outcome=outcome),
     )
     return replace(trajectory, episode=replace(trajectory.episode, turns=turns, status=status))

@@ -52,7 +52,7 @@ def test_without_a_config_the_shipped_recipe_is_used(read: Any) -> None:
 def test_the_recipe_of_grpo_scales_returns_by_a_constant_and_keeps_near_the_warm_start(
     read: Any,
 ) -> None:
-    policy, play, reinforce, config = read(grpo=True)
+    _policy, _play, reinforce, config = read(grpo=True)
     assert (reinforce.adapter, reinforce.return_scale) == ("runs/sft", 0.1)
     assert config.scale_rewards == "none"
     assert config.beta > 0

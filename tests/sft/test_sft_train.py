@@ -20,8 +20,8 @@ from envs.tasks.load import load_tasks
 from rewards.episode import Task
 from rewards.serialise import read_episodes, write_tasks
 from sft.flags import PolicyArguments, TaskArguments
-from sft.train import WarmStartArguments, evaluation_tasks, main, tokenised
 from sft.traces import pick_tasks, reference_traces, token_row
+from sft.train import WarmStartArguments, evaluation_tasks, main, tokenised
 
 STEPS = 3
 
@@ -86,7 +86,7 @@ def finished(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> Ite
         patch.setattr(sys.stdout, "write", written.append)
         main(policy, play, WarmStartArguments(num_traces=16, lora_r=4), one.config())
     one.text = "".join(written)
-    yield one
+    return one
 
 
 # --- what the trainer is given ------------------------------------------------------------------
