@@ -675,18 +675,16 @@ def read_then_query_dialogue(rng: random.Random) -> Document:
 
 def choose_exercise(rng: random.Random) -> Document:
     """Name the tool for each of several entities: the verb stands before what identifies it."""
-    gadgets = [
-        (writer if rng.random() < 0.3 else reader)(rng, entity_noun(rng))
-        for _ in range(rng.randint(2, 5))
+    gadgets: dict[str, Gadget] = {}
+    for _ in range(rng.randint(2, 5)):
+        gadget = (writer if rng.random() < 0.3 else reader)(rng, entity_noun(rng))
+        gadgets.setdefault(gadget.noun, gadget)
+    asked = rng.sample(sorted(gadgets), rng.randint(1, len(gadgets)))
+    tools = [gadget.schema(rng) for gadget in gadgets.values()]
+    calls = [
+        call_text(gadgets[noun].name, dict.fromkeys(gadgets[noun].parameters, "")) for noun in asked
     ]
-    asked = rng.sample(gadgets, rng.randint(1, len(gadgets)))
-    nouns = ", ".join(gadget.noun for gadget in asked)
-    tools = [gadget.schema(rng) for gadget in gadgets]
-    reply = "\n".join(
-        f'use {{"name": "{gadget.name}", "arguments": {{"{gadget.parameters[0]}": ""}}}}'
-        for gadget in asked
-    )
-    return Document([user(f"tools for {nouns}?"), assistant(reply)], tools)
+    return Document([user(f"tools for {', '.join(asked)}?"), assistant("\n".join(calls))], tools)
 
 
 def nothing_fits_dialogue(rng: random.Random) -> Document:

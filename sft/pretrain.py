@@ -1,9 +1,10 @@
 """Pretrain the embedded policy from scratch on the synthetic corpus: `python -m sft.pretrain`.
 
 A Qwen3-architecture model of about one million parameters learns ChatML, JSON, copying and the
-calling of OTHER tools (see `sft/corpus.py`). The shipped weights in `agents/embedded` were made by
-this script with its defaults. Given the shipped tokenizer the run is deterministic on one machine
-with one number of threads.
+calling of OTHER tools (see `sft/corpus.py`). The weights shipped in `agents/embedded` were made in
+three rounds of this script (`--init_from`), while the corpus was still changing (see `LOG.md`); one
+run with the defaults is therefore not what ships yet. Given the shipped tokenizer a run is
+deterministic on one machine with one number of threads.
 
 Recipe: documents go from short exercises to dialogues with tools; Muon on the matrices, AdamW on
 the rest; the loss counts what the assistant says fully and everything else a little.

@@ -221,7 +221,10 @@ def quantised(model: Any) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def four_bit(base: str, adapter: str) -> Any:
-    return load_model(base, adapter=adapter, load_in_4bit=True, trainable=True)
+    """A model loaded on a CPU with AVX512-BF16, whatever the one here has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+        return load_model(base, adapter=adapter, load_in_4bit=True, trainable=True)
 
 
 def test_a_model_loads_in_nf4_on_a_cpu_and_stays_close_to_itself(

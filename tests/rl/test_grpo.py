@@ -305,22 +305,22 @@ def test_a_run_that_was_killed_and_resumed_ends_like_one_that_was_not(
     place: Path, tmp_path: Path
 ) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    subprocess.run(command(place, tmp_path / "whole"), check=True, env=environment)
+    where: dict[str, Any] = {"env": environment, "cwd": Path(__file__).parents[2]}
+    subprocess.run(command(place, tmp_path / "whole"), check=True, **where)
 
-    killed = subprocess.Popen(
-        command(place, tmp_path / "cut"), env=environment, stdout=subprocess.PIPE, text=True
-    )
-    assert killed.stdout is not None
-    for line in killed.stdout:
-        if "'loss'" in line and (tmp_path / "cut" / "grpo" / "checkpoint-1").is_dir():
-            killed.kill()
-            break
-    assert killed.wait() == -signal.SIGKILL
+    with subprocess.Popen(
+        command(place, tmp_path / "cut"), stdout=subprocess.PIPE, text=True, **where
+    ) as killed:
+        for line in killed.stdout or ():
+            if "'loss'" in line and (tmp_path / "cut" / "grpo" / "checkpoint-1").is_dir():
+                killed.kill()
+                break
+    assert killed.returncode == -signal.SIGKILL
     done = tmp_path / "cut" / "grpo" / "adapter_model.safetensors"
     assert not done.exists()
 
     resume = command(place, tmp_path / "cut", "--resume_from_checkpoint", "true")
-    subprocess.run(resume, check=True, env=environment)
+    subprocess.run(resume, check=True, **where)
     whole = load_file(tmp_path / "whole" / "grpo" / "adapter_model.safetensors")
     rest = load_file(done)
     assert whole.keys() == rest.keys()
