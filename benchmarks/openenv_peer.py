@@ -46,7 +46,7 @@ class Company(MCPEnvironment):
         return Observation()
 
     def _step_impl(self, action, timeout_s=None, **kwargs):
-        raise NotImplementedError
+        raise NotImplementedError("only tool calls are measured, and the base class answers them")
 
     @property
     def state(self):
