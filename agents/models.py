@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -132,6 +132,26 @@ def load_model(
             f"cannot load the adapter {adapter} onto {name} ({type(error).__name__}: {error}); "
             "it is damaged or was trained on another model"
         ) from error
+
+
+def add_adapter(model: Any, *, rank: int, alpha: int, seed: int) -> Any:
+    """Put a fresh LoRA adapter on all linear layers of a model from `load_model`.
+
+    Args:
+        model: The base model.
+        rank: Rank of the adapter.
+        alpha: Its scale; what is added is `alpha / rank` times the product of its matrices.
+        seed: Seed of its first values.
+    """
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=model.name_or_path,
+    )
+    return get_peft_model(model, config)
 
 
 def _load_base(name: str, load_in_4bit: bool, precision: Precision) -> Any:

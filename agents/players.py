@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agents.engine import Conversations, SamplingConfig
+from agents.merged import merged_adapter
 from agents.template import ChatTemplate
 from envs.policies import TextPolicy
 
@@ -120,8 +121,9 @@ class LanguagePlayer:
         was_training = self.model.training
         self.model.eval()
         try:
-            contexts = self._contexts(rows, infos)
-            turns = self._conversations.generate()
+            with merged_adapter(self.model):
+                contexts = self._contexts(rows, infos)
+                turns = self._conversations.generate()
         finally:
             self.model.train(was_training)
         return [

@@ -87,15 +87,18 @@ class ChatTemplate:
         """Return the ids of a whole conversation and the mask of what the policy said.
 
         The mask is 1 from the first token after the header of a turn (an empty `<think>` block
-        belongs to the header) up to and including the end-of-turn token. What follows the last
-        turn is left out.
+        belongs to the header) up to and including the end-of-turn token; it is 0 for a turn whose
+        message has `"weight": 0` (OpenAI's key for what is shown but not learned). What follows
+        the last turn is left out.
         """
         ids: list[int] = []
         mask: list[int] = []
+        said_by_policy = (message for message in messages if message["role"] == "assistant")
         for piece, said in self._pieces(self._render(messages, tools, opened=False)):
             tokens = self._encode(piece)
+            learned = said and next(said_by_policy, {}).get("weight", 1) != 0
             ids += tokens
-            mask += [int(said)] * len(tokens)
+            mask += [int(learned)] * len(tokens)
         return ids, mask
 
     def escape(self, text: str) -> str:

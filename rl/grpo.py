@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
 from trl import GRPOConfig
 
 from agents.cli import run
 from agents.engine import SamplingConfig
 from agents.models import (
+    add_adapter,
     cast_trainable_to_float32,
     check_adapter,
     load_model,
@@ -120,17 +120,8 @@ def starting_model(policy: PolicyArguments, reinforce: ReinforceArguments, seed:
         return load_model(
             policy.model_name_or_path, adapter=reinforce.adapter, trainable=True, **options
         )
-    torch.manual_seed(seed)
-    return get_peft_model(
-        load_model(policy.model_name_or_path, **options),
-        LoraConfig(
-            r=16,
-            lora_alpha=32,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-            base_model_name_or_path=policy.model_name_or_path,
-        ),
-    )
+    model = load_model(policy.model_name_or_path, **options)
+    return add_adapter(model, rank=policy.lora_r, alpha=policy.lora_alpha, seed=seed)
 
 
 def balanced_dataset(tasks: Sequence[Task], config: GRPOConfig) -> Dataset:

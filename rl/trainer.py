@@ -64,6 +64,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         self._rollouts_per_step = rollouts_per_step
         self._env: MCPVectorEnv | None = None
         self._step_metrics: dict[str, Any] = {}
+        self._heard: torch.Tensor | None = None
         super().__init__(reward_funcs=[reward], rollout_func=self._play, **options)
         log_dir.mkdir(parents=True, exist_ok=True)
 
@@ -140,22 +141,44 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             )
             return result
         split = input_ids.shape[1] - logits_to_keep
-        prompts = _rows(input_ids[:, :split], attention_mask[:, :split])
-        completions = _rows(input_ids[:, split:], attention_mask[:, split:])
-        with self.accelerator.autocast():
-            log_probs, entropies = completion_log_probs(
-                self.accelerator.unwrap_model(model),
-                [tuple(prompt) for prompt in prompts],
-                completions,
-                self.temperature,
-            )
-        missing = logits_to_keep - log_probs.shape[1]
-        pad = torch.nn.functional.pad
-        return (
-            pad(log_probs, (0, missing)),
-            pad(entropies, (0, missing)) if compute_entropy else None,
-            None,
+        heard = self._heard if self._heard is not None else torch.ones(len(input_ids)).bool()
+        log_probs = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
+        entropies = torch.zeros_like(log_probs)
+        if heard.any():
+            ids, real = input_ids[heard], attention_mask[heard]
+            with self.accelerator.autocast():
+                found, uncertain = completion_log_probs(
+                    self.accelerator.unwrap_model(model),
+                    [tuple(prompt) for prompt in _rows(ids[:, :split], real[:, :split])],
+                    _rows(ids[:, split:], real[:, split:]),
+                    self.temperature,
+                )
+            missing = logits_to_keep - found.shape[1]
+            pad = torch.nn.functional.pad
+            log_probs = log_probs.to(found.dtype)
+            log_probs = log_probs.index_put((heard.nonzero()[:, 0],), pad(found, (0, missing)))
+            entropies[heard] = pad(uncertain, (0, missing)).to(entropies.dtype)
+        return log_probs, entropies if compute_entropy else None, None
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Compute TRL's loss without the rows that cannot move it.
+
+        A row whose advantage is zero (its group has one return) adds exactly zero to the loss and
+        to its gradient, unless there is a KL or entropy term; its log-probabilities need not be
+        computed.
+        """
+        only_policy = (
+            self.beta == 0 and self.top_entropy_quantile == 1 and not self._entropy_bonus_enabled
         )
+        self._heard = inputs["advantages"] != 0 if only_policy else None
+        try:
+            loss: torch.Tensor = super()._compute_loss(model, inputs)
+        finally:
+            self._heard = None
+        # With no row left there is no graph; the optimizer still wants its zero gradient.
+        if not loss.requires_grad:
+            loss = loss + 0 * next(p for p in self.model.parameters() if p.requires_grad).sum()
+        return loss
 
     # --- logs ---------------------------------------------------------------------------------
 
@@ -165,6 +188,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         episodes = [trajectory.episode for trajectory in played]
         self._step_metrics = {
             **rollout_metrics(episodes, self.num_generations),
+            "entropy": sampled_entropy(played),
             "rollout_seconds": seconds,
         }
         step = self.state.global_step
@@ -183,7 +207,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             return
         entry = {"step": self.state.global_step, **self._step_metrics}
         latest = self.state.log_history[-1]
-        for name in ("loss", "kl", "entropy", "grad_norm", "step_time", "learning_rate"):
+        for name in ("loss", "kl", "grad_norm", "step_time", "learning_rate"):
             if name in latest:
                 entry[name] = latest[name]
         with (self._log_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -208,6 +232,20 @@ def trl_rows(played: Sequence[Trajectory], filler: int) -> dict[str, list[Any]]:
         columns["logprobs"].append(list(trajectory.log_probs) or [0.0])
         columns["episodes"].append(trajectory.episode)
     return dict(columns)
+
+
+def sampled_entropy(played: Sequence[Trajectory]) -> float:
+    """Return the policy's entropy in nats per token, estimated from what it sampled.
+
+    The mean of -log p over sampled tokens is unbiased, costs nothing, and counts every row.
+    """
+    sampled = [
+        -log_prob
+        for trajectory in played
+        for log_prob, said in zip(trajectory.log_probs, trajectory.mask, strict=True)
+        if said
+    ]
+    return _mean(sampled)
 
 
 def groups_with_success(episodes: Sequence[Episode], size: int) -> torch.Tensor:

@@ -31,6 +31,8 @@ class PolicyArguments:
         default="float32",
         metadata={"help": "Compute type: float32, float16 (T4), bfloat16 or auto."},
     )
+    lora_r: int = field(default=16, metadata={"help": "Rank of a new adapter."})
+    lora_alpha: int = field(default=32, metadata={"help": "Scale of a new adapter."})
     max_turn_tokens: int = field(
         default=96, metadata={"help": "Most tokens that the policy may sample in one turn."}
     )
@@ -50,6 +52,9 @@ class TaskArguments:
     max_turns: int = field(default=6, metadata={"help": "Turn limit of an episode."})
     eval_limit: int = field(
         default=0, metadata={"help": "Test tasks played before and after training; 0 for all."}
+    )
+    eval_split: Literal["validation", "test"] = field(
+        default="test", metadata={"help": "Split to play; recipes are tuned on validation."}
     )
     run_dir: str = field(default="runs", metadata={"help": "Folder of the whole run's results."})
 

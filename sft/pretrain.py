@@ -1,9 +1,9 @@
 """Pretrain the embedded policy from scratch on the synthetic corpus: `python -m sft.pretrain`.
 
 A Qwen3-architecture model of about one million parameters learns ChatML, JSON, copying and the
-calling of OTHER tools (see `sft/corpus.py`). The weights shipped in `agents/embedded` were made in
-three rounds of this script (`--init_from`), while the corpus was still changing (see `LOG.md`); one
-run with the defaults is therefore not what ships yet. Given the shipped tokenizer a run is
+calling of OTHER tools (see `sft/corpus.py`). The weights shipped in `agents/embedded` were made by
+`python -m sft.pretrain --threads 1` while the other core was in use (38 minutes); with the default
+of two threads a run takes about 25 minutes on 2 cores. Given the shipped tokenizer a run is
 deterministic on one machine with one number of threads.
 
 Recipe: documents go from short exercises to dialogues with tools; Muon on the matrices, AdamW on
@@ -29,7 +29,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3Config, Qw
 
 from agents.cli import parse_flags
 from agents.template import ChatTemplate
-from sft.corpus import DIALOGUES, EXERCISES, draw
+from sft.corpus import EXERCISES, draw, session
+from sft.dialogues import DIALOGUES, Dialogue
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 IGNORED_WEIGHT = 0.0
@@ -45,11 +46,8 @@ class PretrainArguments:
     tokenizer: str = field(
         default="agents/embedded", metadata={"help": "Folder of the tokenizer (kept as it is)."}
     )
-    init_from: str = field(
-        default="", metadata={"help": "Folder of a model to continue from, on longer documents."}
-    )
-    steps: int = field(default=1600, metadata={"help": "Number of optimizer steps."})
-    tokens_per_step: int = field(default=8192, metadata={"help": "Padded tokens in a batch."})
+    steps: int = field(default=3300, metadata={"help": "Number of optimizer steps."})
+    tokens_per_step: int = field(default=5120, metadata={"help": "Padded tokens in a batch."})
     hidden_size: int = field(default=128, metadata={"help": "Width of the model."})
     layers: int = field(default=4, metadata={"help": "Number of layers."})
     muon_lr: float = field(default=0.02, metadata={"help": "Learning rate of the matrices."})
@@ -75,9 +73,7 @@ class CorpusBatches(IterableDataset[Batch]):
         rng = random.Random(self.arguments.seed)
         step = 0
         while step < self.arguments.steps:
-            share = 0.8
-            if not self.arguments.init_from:
-                share = dialogue_share(step / self.arguments.steps)
+            share = session_share(step / self.arguments.steps)
             rows = []
             for _ in range(DRAWN_AT_ONCE):
                 document = draw(rng, share, vocabulary)
@@ -108,8 +104,8 @@ class CorpusBatches(IterableDataset[Batch]):
         return ids, weights
 
 
-def dialogue_share(progress: float) -> float:
-    """Return the share of dialogues at a point of the run (0 to 1): short to long."""
+def session_share(progress: float) -> float:
+    """Return the share of sessions with tools at a point of the run (0 to 1): short to long."""
     return min(0.85, 0.1 + 1.5 * progress)
 
 
@@ -121,9 +117,7 @@ def printable_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def build_model(tokenizer: PreTrainedTokenizerBase, arguments: PretrainArguments) -> Any:
-    """Return the model: freshly initialised, or the one to continue from."""
-    if arguments.init_from:
-        return Qwen3ForCausalLM.from_pretrained(arguments.init_from, dtype=torch.float32)
+    """Return the freshly initialised model."""
     torch.manual_seed(arguments.seed)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -180,7 +174,8 @@ def exact_rates(model: Any, template: ChatTemplate, seed: int, n: int = 24) -> d
     for make, _ in (*EXERCISES, *DIALOGUES):
         right = total = 0
         for _ in range(n):
-            document = make(rng)
+            made: Any = make(rng)
+            document = session(rng, [made]) if isinstance(made, Dialogue) else made
             ids, mask = template.training_row(document.messages, document.tools)
             best = model(input_ids=torch.tensor([ids])).logits[0, :-1].argmax(-1).tolist()
             hits = [b == i for b, i, said in zip(best, ids[1:], mask[1:], strict=True) if said]

@@ -62,7 +62,7 @@ def training_texts(documents: int, seed: int) -> Iterator[str]:
     rng = random.Random(seed)
     words = all_words()
     for _ in range(documents):
-        document = draw(rng, dialogue_share=0.6)
+        document = draw(rng, session_share=0.6)
         for message in document.messages:
             yield message["content"]
         for tool in document.tools:

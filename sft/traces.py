@@ -12,6 +12,7 @@ from agents.rollout import Trajectory, rollout
 from agents.template import ChatTemplate
 from envs.policies import make_policy
 from rewards.episode import Episode, Task, Turn
+from sft.mistakes import Stumbler
 
 Row = dict[str, Any]
 
@@ -42,8 +43,66 @@ def reference_traces(tasks: Sequence[Task], max_turns: int) -> list[Row]:
     return [trace_row(trajectory) for trajectory in played if trajectory.episode.success]
 
 
+def recovery_traces(tasks: Sequence[Task], max_turns: int, seed: int) -> list[Row]:
+    """Let the oracle play the tasks with one mistake each; return canonical rows.
+
+    The mistake stands in the trace with `"weight": 0`: it is shown, and not trained. Tasks
+    without a call, and those whose goal a mistake spoils, are left out.
+    """
+    stumbler = Stumbler(seed)
+    tasks = [task for task in tasks if stumbler.place(task) is not None]
+    rows = []
+    for trajectory in rollout(ScriptedPlayer(stumbler), tasks, max_turns=max_turns + 1):
+        if trajectory.episode.success:
+            row = trace_row(trajectory, source="reference with a mistake")
+            place = stumbler.place(trajectory.episode.task)
+            turns = [message for message in row["messages"] if message["role"] == "assistant"]
+            turns[place or 0]["weight"] = 0
+            rows.append(row)
+    return rows
+
+
+def demonstrations(
+    tasks: Sequence[Task], max_turns: int, *, views: int, mistakes: float, seed: int
+) -> list[Row]:
+    """Return what the warm start is shown: every task's trace in several views.
+
+    The first view is the reference trace as it was played. In the others the tools stand in
+    another order (a policy that learns from few traces learns where a tool stood in them; in
+    another order the same trace says that only the tool's own text matters), and a share of them
+    holds a mistake and the way out of it.
+
+    Args:
+        tasks: The tasks.
+        max_turns: Turn limit of the environment.
+        views: How often each trace is shown.
+        mistakes: Share of the further views with a mistake (0 to 1).
+        seed: Seed of the orders and the mistakes.
+    """
+    traces = reference_traces(tasks, max_turns)
+    solved = {trace["id"] for trace in traces}
+    rng = random.Random(f"views/{seed}")
+    rows = list(traces)
+    for number in range(1, views):
+        some = [task for task in tasks if task.id in solved and rng.random() < mistakes]
+        stumbled = recovery_traces(some, max_turns, seed=seed * 1_000_003 + number)
+        instead = {row["id"]: row for row in stumbled}
+        for trace in traces:
+            row = instead.get(trace["id"], trace)
+            rows.append({**row, "tools": rng.sample(list(row["tools"]), len(row["tools"]))})
+    return rows
+
+
 def turn_messages(turn: Turn) -> list[dict[str, Any]]:
-    """Return a turn as messages: structured calls, never call text in the content."""
+    """Return a turn as messages: structured calls, never call text in the content.
+
+    Only a turn without a readable call, which no structure can hold, stays as it was said.
+    """
+    if turn.fault is not None:
+        return [
+            {"role": "assistant", "content": turn.raw},
+            {"role": "tool", "content": turn.observation},
+        ]
     message: dict[str, Any] = {"role": "assistant", "content": turn.text}
     if turn.thought:
         message["reasoning_content"] = turn.thought

@@ -24,12 +24,11 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
 from trl import SFTConfig, SFTTrainer
 
 from agents.cli import run
 from agents.engine import SamplingConfig
-from agents.models import cast_trainable_to_float32, load_model, load_tokenizer
+from agents.models import add_adapter, cast_trainable_to_float32, load_model, load_tokenizer
 from agents.players import LanguagePlayer
 from agents.rollout import rollout
 from agents.summary import record_stage, write_stage_summary
@@ -39,7 +38,7 @@ from rewards.episode import Task
 from sft.checkpoints import last_checkpoint
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 from sft.interrupt import StopOnInterrupt
-from sft.traces import Row, pick_tasks, reference_traces, token_row
+from sft.traces import Row, demonstrations, pick_tasks, token_row
 
 DESCRIPTION = (
     "Warm start: measure the base policy, train a LoRA adapter on executed reference traces, "
@@ -53,11 +52,25 @@ class WarmStartArguments:
     """Flags of the warm start itself."""
 
     num_traces: int = field(default=60, metadata={"help": "Reference traces to train on."})
-    lora_r: int = field(default=16, metadata={"help": "Rank of the adapter."})
-    lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapter."})
+    views: int = field(
+        default=1,
+        metadata={"help": "Show each trace this often in an epoch, tools in another order."},
+    )
+    mistakes: float = field(
+        default=0.0,
+        metadata={"help": "Share of the further views with a mistake (untrained) and a recovery."},
+    )
     eval_base: bool = field(
         default=True, metadata={"help": "Let the untrained policy play the test tasks first."}
     )
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that leave nothing to train on."""
+        if not 0 <= self.mistakes <= 1:
+            raise ValueError(f"--mistakes is a share from 0 to 1, not {self.mistakes}")
+        for name in ("num_traces", "views"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
 
 
 def main(
@@ -69,25 +82,17 @@ def main(
     checkpoint = last_checkpoint(output, config.resume_from_checkpoint)
     tokenizer = load_tokenizer(policy.model_name_or_path)
     tasks = pick_tasks(load_tasks(play.tasks, "train"), warm.num_traces, config.seed)
-    traces = reference_traces(tasks, play.max_turns)
-    rows = tokenised(ChatTemplate(tokenizer), traces, config.max_length)
+    shown = demonstrations(
+        tasks, play.max_turns, views=warm.views, mistakes=warm.mistakes, seed=config.seed
+    )
+    rows = tokenised(ChatTemplate(tokenizer), shown, config.max_length)
     model = load_model(
         policy.model_name_or_path, load_in_4bit=policy.load_in_4bit, precision=policy.precision
     )
     test = evaluation_tasks(play)
     if warm.eval_base:
         evaluate_stage("base", model, tokenizer, test, policy, play)
-    torch.manual_seed(config.seed)
-    model = get_peft_model(
-        model,
-        LoraConfig(
-            r=warm.lora_r,
-            lora_alpha=warm.lora_alpha,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-            base_model_name_or_path=policy.model_name_or_path,
-        ),
-    )
+    model = add_adapter(model, rank=policy.lora_r, alpha=policy.lora_alpha, seed=config.seed)
     stop = StopOnInterrupt()
     trainer = SFTTrainer(
         model=model,
@@ -100,7 +105,7 @@ def main(
     trainer.train(resume_from_checkpoint=checkpoint)
     if stop.interrupted:
         return
-    save_adapter(trainer.model, tokenizer, traces, output)
+    save_adapter(trainer.model, tokenizer, shown, output)
     evaluate_stage("sft", trainer.model, tokenizer, test, policy, play)
     write_stage_summary(Path(play.run_dir))
     sys.stdout.write(
@@ -121,15 +126,15 @@ def tokenised(
     longest = max(len(row["input_ids"]) for row in rows)
     trained = sum(sum(row["assistant_masks"]) for row in rows)
     sys.stdout.write(
-        f"{len(rows)} traces, {trained} trained tokens, longest row {longest} tokens, "
+        f"{len(rows)} rows, {trained} trained tokens, longest row {longest} tokens, "
         f"{len(cut)} rows lose trained tokens at max_length {max_length}\n"
     )
     return rows
 
 
 def evaluation_tasks(play: TaskArguments) -> list[Task]:
-    """Return the test tasks of a run, evenly thinned if a limit is set."""
-    tasks = load_tasks(play.tasks, "test")
+    """Return the tasks that stages are compared on, evenly thinned if a limit is set."""
+    tasks = load_tasks(play.tasks, play.eval_split)
     if play.eval_limit and len(tasks) > play.eval_limit:
         step = len(tasks) / play.eval_limit
         tasks = [tasks[int(i * step)] for i in range(play.eval_limit)]

@@ -31,15 +31,15 @@ SHARES_OF_NEW_PHRASINGS = {"no_argument": 0.5, "unsafe_wish": 0.5}
 MINIMAL_PAIRS = ("no_tool", "no_argument", "unsafe_wish")
 
 OUT_OF_SCOPE = (
-    "Book a flight to {word}.",
+    "Bring a pizza to the {word}.",
     "Bake a cake that looks like the {word}.",
-    "Play a song by {word}.",
+    "Play a song about the {word}.",
     "Turn off the lights in the {word}.",
     "Lock the {word} door.",
     "Set the heating in the {word} to 21 degrees.",
     "Take a photo of the {word}.",
     "Call a taxi to the {word}.",
-    "Print the {word} page in colour.",
+    "Print a poster of the {word}.",
     "Water the plants in the {word}.",
     "Start the washing machine in the {word}.",
     "Record my voice in the {word}.",

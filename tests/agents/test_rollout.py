@@ -179,11 +179,11 @@ class Stubborn:
 
 @pytest.fixture
 def modes() -> Iterator[list[bool]]:
-    """Records whether each forward of a decoder layer ran in training mode."""
+    """Records whether each forward of a linear layer ran in training mode."""
     seen: list[bool] = []
     hook = torch.nn.modules.module.register_module_forward_hook(
         lambda module, *_: (
-            seen.append(module.training) if isinstance(module, torch.nn.Dropout) else None
+            seen.append(module.training) if isinstance(module, torch.nn.Linear) else None
         )
     )
     yield seen

@@ -120,6 +120,16 @@ def test_every_turn_is_trained_up_to_and_including_its_end_token() -> None:
     ]
 
 
+def test_a_turn_of_weight_zero_is_shown_and_not_trained() -> None:
+    wrong = said("", ("get_customer", {}), weight=0)
+    trace = [TRACE[0], wrong, told("Error: customer_id is missing."), *TRACE[1:]]
+    ids, mask = TEMPLATE.training_row(trace, TOOLS)
+    assert trained_texts((ids, mask)) == trained_texts(TEMPLATE.training_row(TRACE, TOOLS))
+    text = TOKENIZER.decode(ids, skip_special_tokens=False)
+    assert call_text("get_customer", "{}") + END in text
+    assert "Error: customer_id is missing." in text
+
+
 def test_what_follows_the_last_turn_is_left_out() -> None:
     cut = TEMPLATE.training_row(TRACE[:3], TOOLS)
     assert cut == TEMPLATE.training_row(TRACE[:2], TOOLS)

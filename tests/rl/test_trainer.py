@@ -23,7 +23,13 @@ from rewards.episode import Episode, Outcome, Status, Turn
 from rewards.judge import rescore
 from rewards.serialise import episode_from_json
 from rewards.trl_rewards import scaled_return
-from rl.trainer import ToolUseGRPOTrainer, groups_with_success, rollout_metrics, trl_rows
+from rl.trainer import (
+    ToolUseGRPOTrainer,
+    groups_with_success,
+    rollout_metrics,
+    sampled_entropy,
+    trl_rows,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
 
@@ -435,6 +441,65 @@ def test_shared_prompts_give_the_log_probs_and_gradients_of_trl(build: Build, bf
             assert likeness > 0.98
         else:
             torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=2e-3)
+
+
+def loss_and_gradient(trainer: Any, batch: dict[str, Any], cls: Any) -> tuple[Any, torch.Tensor]:
+    trainer.model.zero_grad()
+    trainer.model.eval()
+    loss = cls._compute_loss(trainer, trainer.model, batch)
+    loss.backward()
+    gradients = [p.grad.ravel() for p in trainer.model.parameters() if p.grad is not None]
+    return loss.detach(), torch.cat(gradients)
+
+
+@pytest.mark.parametrize("loss_type", ["bnpo", "dr_grpo", "grpo"])
+def test_rows_without_signal_are_not_computed_and_would_change_nothing(
+    build: Build, loss_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = build(beta=0.0, loss_type=loss_type)
+    batch = trainer.scored()
+    batch["advantages"] = torch.tensor([0.0, 0.0, 0.3, -0.3])
+    computed: list[int] = []
+
+    def count(model: Any, prompts: Any, *args: Any) -> Any:
+        computed.append(len(prompts))
+        return completion_log_probs(model, prompts, *args)
+
+    monkeypatch.setattr(rl.trainer, "completion_log_probs", count)
+    mine = loss_and_gradient(trainer, batch, ToolUseGRPOTrainer)
+    theirs = loss_and_gradient(trainer, batch, GRPOTrainer)
+    assert computed == [2, 4]
+    assert (mine[1] != 0).any()
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_a_step_without_any_signal_has_a_gradient_of_zero(build: Build) -> None:
+    trainer = build(beta=0.0)
+    batch = trainer.scored()
+    batch["advantages"] = torch.zeros(4)
+    loss, gradient = loss_and_gradient(trainer, batch, ToolUseGRPOTrainer)
+    assert loss == 0
+    assert (gradient == 0).all()
+
+
+def test_rows_without_signal_still_feel_the_kl_term(build: Build) -> None:
+    trainer = build(beta=0.1)
+    batch = trainer.scored()
+    batch["advantages"] = torch.zeros(4)
+    with torch.no_grad():
+        for name, parameter in trainer.model.named_parameters():
+            if "lora_B.default" in name:
+                parameter.normal_(0, 0.1)
+    _, gradient = loss_and_gradient(trainer, batch, ToolUseGRPOTrainer)
+    assert (gradient != 0).any()
+
+
+def test_the_entropy_of_a_step_is_the_mean_surprise_of_sampled_tokens() -> None:
+    one = Trajectory(Episode(TASKS[0], max_turns=3), (1,), (2, 3, 4), (1, 0, 1), (-1.0, -9.0, -2.0))
+    other = Trajectory(Episode(TASKS[0], max_turns=3), (1,), (2,), (1,), (-3.0,))
+    assert sampled_entropy([one, other]) == pytest.approx(2.0)
+    assert sampled_entropy([]) == 0.0
 
 
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_disable. is deprecated:FutureWarning")

@@ -15,7 +15,8 @@ from agents.template import ChatTemplate
 from envs.tasks.catalogue import mock_catalogue
 from envs.tasks.no_call import OUT_OF_SCOPE
 from mock_mcp.server import served_tools
-from sft.corpus import DIALOGUES, Document, all_words, draw, spelling_exercise
+from sft.corpus import Document, all_words, draw, session, spelling_exercise
+from sft.dialogues import DIALOGUES
 from sft.lexicon import NOT_PARAMETERS
 from sft.pretrain import printable_tokens
 
@@ -139,7 +140,7 @@ def test_the_base_policy_is_not_taught_the_hermes_form_in_a_dialogue() -> None:
     rng = random.Random(0)
     for make, _ in DIALOGUES:
         for _ in range(40):
-            document = make(rng)
+            document = session(rng, [make(rng)])
             assert not any("<tool_call>" in m["content"] for m in document.messages)
 
 
@@ -173,7 +174,7 @@ def test_every_call_is_of_an_offered_tool_with_all_its_parameters(corpus: list[D
 
 def required(document: Document, name: str) -> list[set[str]]:
     functions = [tool["function"] for tool in document.tools]
-    return [set(one["parameters"]["required"]) for one in functions if one["name"] == name]
+    return [set(one["parameters"].get("required", ())) for one in functions if one["name"] == name]
 
 
 def calls(document: Document) -> Iterable[tuple[str, dict[str, Any]]]:

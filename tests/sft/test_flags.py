@@ -62,7 +62,6 @@ def test_the_recipe_of_grpo_scales_returns_by_a_constant_and_keeps_near_the_warm
     _policy, _play, reinforce, config = read(grpo=True)
     assert (reinforce.adapter, reinforce.return_scale) == ("runs/sft", 0.1)
     assert config.scale_rewards == "none"
-    assert config.beta > 0
     assert config.shuffle_dataset is False  # the order of the dataset is the balance of the kinds
     assert config.per_device_train_batch_size % config.num_generations == 0
 
@@ -73,7 +72,7 @@ def test_flags_on_the_command_line_win_over_the_config(read: Any, tmp_path: Path
     for given in (["--config", str(path)], [f"--config={path}"]):
         _, _, warm, config = read(*given, "--learning_rate", "0.25")
         assert (warm.num_traces, config.learning_rate) == (7, 0.25)
-        assert warm.lora_r == WarmStartArguments.lora_r
+        assert warm.eval_base == WarmStartArguments.eval_base
 
 
 def test_a_flag_alone_changes_only_its_own_value_of_the_recipe(read: Any) -> None:
@@ -149,6 +148,9 @@ def test_config_without_a_path_is_a_clear_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--num_traces", "0"], "--num_traces must be at least 1, not 0"),
+        (["--views", "-1"], "--views must be at least 1, not -1"),
+        (["--mistakes", "2"], "--mistakes is a share from 0 to 1, not 2.0"),
         (["--num_traces", "many"], "invalid int value: 'many'"),
         (["--precision", "fp16"], "invalid choice: 'fp16'"),
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),

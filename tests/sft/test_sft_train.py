@@ -67,7 +67,7 @@ def finished(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("sft")
     write_tasks(folder / "tasks.jsonl", tasks)
     policy = PolicyArguments(
-        model_name_or_path=save_base(folder / "base"), max_turn_tokens=4, threads=1
+        model_name_or_path=save_base(folder / "base"), max_turn_tokens=4, threads=1, lora_r=4
     )
     play = TaskArguments(
         tasks=str(folder / "tasks.jsonl"), max_turns=6, run_dir=str(folder / "runs")
@@ -84,7 +84,7 @@ def finished(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> Ite
         patch.setattr(SFTTrainer, "compute_loss", spy)
         written: list[str] = []
         patch.setattr(sys.stdout, "write", written.append)
-        main(policy, play, WarmStartArguments(num_traces=16, lora_r=4), one.config())
+        main(policy, play, WarmStartArguments(num_traces=16), one.config())
     one.text = "".join(written)
     return one
 
@@ -190,7 +190,7 @@ def test_the_command_ends_by_naming_its_files_and_the_next_command(finished: Run
 def test_the_same_seed_gives_the_same_adapter(finished: Run, tmp_path: Path) -> None:
     again = replace(finished, output=tmp_path / "sft", play=replace(finished.play))
     play = replace(finished.play, run_dir=str(tmp_path))
-    warm = WarmStartArguments(num_traces=16, lora_r=4, eval_base=False)
+    warm = WarmStartArguments(num_traces=16, eval_base=False)
     main(finished.policy, play, warm, again.config())
     first, second = (
         load_file(one.output / "adapter_model.safetensors") for one in (finished, again)
@@ -212,7 +212,7 @@ def test_rows_that_would_lose_trained_tokens_are_counted(
     rows = tokenised(template, traces, max(lengths) - 1)
     trained = sum(sum(row["assistant_masks"]) for row in rows)
     text = capsys.readouterr().out
-    assert text.startswith(f"4 traces, {trained} trained tokens, longest row {max(lengths)} tokens")
+    assert text.startswith(f"4 rows, {trained} trained tokens, longest row {max(lengths)} tokens")
     cut = sum(length == max(lengths) for length in lengths)
     assert f", {cut} rows lose trained tokens at max_length {max(lengths) - 1}" in text
     tokenised(template, traces, None)
