@@ -8,7 +8,7 @@ Recipes (each run goes to RUN_DIR/RECIPE/seedN; finished runs are kept and only 
     no-warm-start   GRPO from the base model
     group-scaled    the recipe with returns divided by the spread of each group
     sft-long        SFT on the same traces with about GRPO's compute
-    sft-600         SFT on ten times the traces
+    sft-600         SFT on ten times the traces (in 6 views each instead of 30)
 
 Prints a markdown table of every run and, with `--json FILE`, the figures of each.
 """
@@ -28,8 +28,8 @@ RECIPES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
     "recipe": ((), ()),
     "no-warm-start": (("--max_steps", "1"), ("--adapter", "none")),
     "group-scaled": ((), ("--scale_rewards", "group")),
-    "sft-long": (("--num_train_epochs", "130"), None),
-    "sft-600": (("--num_traces", "600"), None),
+    "sft-long": (("--num_train_epochs", "5"), None),
+    "sft-600": (("--num_traces", "600", "--views", "6"), None),
 }
 """Flags for `sft.train` and, unless None, for `rl.grpo`."""
 
