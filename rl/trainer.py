@@ -141,7 +141,9 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             )
             return result
         split = input_ids.shape[1] - logits_to_keep
-        heard = self._heard if self._heard is not None else torch.ones(len(input_ids)).bool()
+        heard = self._heard
+        if heard is None:
+            heard = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
         log_probs = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
         entropies = torch.zeros_like(log_probs)
         if heard.any():
@@ -175,6 +177,13 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             loss: torch.Tensor = super()._compute_loss(model, inputs)
         finally:
             self._heard = None
+        if only_policy:
+            # TRL averages the entropy over all rows, and those left out count as zero in it;
+            # `sampled_entropy` is the figure of the step.
+            mode = "train" if self.model.training else "eval"
+            said = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+            computed = said[inputs["advantages"] != 0].sum().clamp(min=1)
+            self._metrics[mode]["entropy"][-1] *= float(said.sum() / computed)
         # With no row left there is no graph; the optimizer still wants its zero gradient.
         if not loss.requires_grad:
             loss = loss + 0 * next(p for p in self.model.parameters() if p.requires_grad).sum()

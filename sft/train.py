@@ -8,7 +8,7 @@ The base policy plays the test tasks first, the trained one afterwards.
 Writes, under `--run_dir` and `--output_dir`:
 
     OUTPUT_DIR/                 the adapter
-    OUTPUT_DIR/traces.jsonl     the traces as canonical rows
+    OUTPUT_DIR/traces.jsonl     what was trained on as canonical rows: every view of every trace
     RUN_DIR/episodes/base.jsonl, sft.jsonl
     RUN_DIR/summary.json
 """

@@ -474,6 +474,24 @@ def test_rows_without_signal_are_not_computed_and_would_change_nothing(
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
+def test_the_entropy_that_trl_logs_is_over_the_rows_that_were_computed(build: Build) -> None:
+    trainer = build(beta=0.0)
+    batch = trainer.scored()
+    batch["advantages"] = torch.tensor([0.0, 0.0, 0.3, -0.3])
+    loss_and_gradient(trainer, batch, ToolUseGRPOTrainer)
+    arguments = (
+        torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
+        torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
+        batch["completion_ids"].shape[1],
+    )
+    _, entropies, _ = GRPOTrainer._get_per_token_logps_and_entropies(
+        trainer, trainer.model, *arguments, compute_entropy=True
+    )
+    said = (batch["completion_mask"] * batch["tool_mask"])[2:].bool()
+    expected = float(entropies.detach()[2:][said].mean())
+    assert trainer._metrics["eval"]["entropy"][-1] == pytest.approx(expected, rel=1e-3)
+
+
 def test_a_step_without_any_signal_has_a_gradient_of_zero(build: Build) -> None:
     trainer = build(beta=0.0)
     batch = trainer.scored()
