@@ -24,14 +24,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-RECIPES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
+Flags = tuple[str, ...] | None
+RECIPES: dict[str, tuple[Flags, Flags]] = {
     "recipe": ((), ()),
-    "no-warm-start": (("--max_steps", "1"), ("--adapter", "none")),
+    "no-warm-start": (None, ("--adapter", "none")),
     "group-scaled": ((), ("--scale_rewards", "group")),
     "sft-long": (("--num_train_epochs", "5"), None),
     "sft-600": (("--num_traces", "600", "--views", "6"), None),
 }
-"""Flags for `sft.train` and, unless None, for `rl.grpo`."""
+"""Flags for `sft.train` and for `rl.grpo`; None: that stage is left out."""
 
 LIMIT_S = 3600.0
 
@@ -40,12 +41,14 @@ def commands(recipe: str, seed: int, folder: Path, threads: int) -> list[list[st
     """Return the commands of one run."""
     sft_flags, grpo_flags = RECIPES[recipe]
     common = ["--run_dir", str(folder), "--seed", str(seed), "--threads", str(threads)]
-    sft = [sys.executable, "-m", "sft.train", "--output_dir", str(folder / "sft")]
-    result = [[*sft, *common, *sft_flags]]
+    result = []
+    if sft_flags is not None:
+        sft = [sys.executable, "-m", "sft.train", "--output_dir", str(folder / "sft")]
+        result.append([*sft, *common, *sft_flags])
     if grpo_flags is not None:
         grpo = [sys.executable, "-m", "rl.grpo", "--output_dir", str(folder / "grpo")]
-        grpo += [] if "--adapter" in grpo_flags else ["--adapter", str(folder / "sft")]
-        result.append([*grpo, *common, *grpo_flags])
+        start = () if sft_flags is None else ("--adapter", str(folder / "sft"))
+        result.append([*grpo, *start, *common, *grpo_flags])
     return result
 
 

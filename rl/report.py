@@ -56,7 +56,7 @@ SEED_HEADER = [
     "tools",
     "depth",
     "abstention SFT",
-    "abstention GRPO",
+    "abstention",
     "invalid + structural",
     "lowest kind",
     "worst change of a kind",
@@ -64,8 +64,9 @@ SEED_HEADER = [
 
 SEED_LEGEND = (
     "Success in % [Wilson 95 %] on tasks that need tools; gain: points from SFT to GRPO; p: exact "
-    "McNemar, SFT against GRPO; the rest after GRPO: held-out parts, abstention, turns with "
-    "invalid JSON or a structural fail (% of turns on `success` tasks), kinds of task."
+    "McNemar, SFT against GRPO; the rest after the run's last stage: held-out parts, abstention, "
+    "turns with invalid JSON or a structural fail (% of turns on `success` tasks), kinds of task, "
+    "the largest loss of a kind from SFT to GRPO. A dash: the run has no such stage."
 )
 
 
@@ -116,14 +117,9 @@ def seed_table(run_dirs: Sequence[str]) -> str:
     """Return a markdown table with one row per run."""
     rows = [SEED_HEADER]
     for run_dir in run_dirs:
-        summary = read_run(run_dir)
-        missing = [stage for stage in STAGES if stage not in summary["policies"]]
-        if missing:
-            raise ReportError(
-                f"{run_dir} has no episodes of stage {missing[0]}; they are made by: "
-                f"{COMMANDS[missing[0]]}"
-            )
-        rows.append([Path(run_dir).name, *_seed_cells(summary)])
+        path = Path(run_dir)
+        name = path.name if len(path.parts) < 2 else f"{path.parent.name}/{path.name}"
+        rows.append([name, *_seed_cells(read_run(run_dir))])
     return f"{markdown(rows)}\n\n{SEED_LEGEND}"
 
 
@@ -156,24 +152,27 @@ def _report(run_dir: str) -> None:
 
 
 def _seed_cells(summary: Summary) -> list[str]:
-    base, sft, grpo = (summary["policies"][stage] for stage in STAGES)
-    change = largest_loss(sft["kinds"], grpo["kinds"])
+    stages = summary["policies"]
+    last = stages[[name for name in STAGES if name in stages][-1]]
+    sft, grpo = stages.get("sft"), stages.get("grpo")
+    gain = p = change = "-"
+    if sft and grpo:
+        rates: list[Any] = [one["success"]["rate"] for one in (sft, grpo)]
+        gain = "-" if None in rates else f"{100 * (rates[1] - rates[0]):+.1f}"
+        p = p_value(summary["mcnemar"]["sft->grpo"]["success"]["p"])
+        loss = largest_loss(sft["kinds"], grpo["kinds"])
+        change = f"{loss.kind} {loss.points:+.1f}" if loss else "-"
     return [
-        *(with_interval(stage["success"]) for stage in (base, sft, grpo)),
-        _gain(sft, grpo),
-        p_value(summary["mcnemar"]["sft->grpo"]["success"]["p"]),
-        *(with_n(grpo["heldout_by"].get(part)) for part in ("phrasing", "tools", "depth")),
-        with_n(sft["abstention"]),
-        with_n(grpo["abstention"]),
-        percent(bad_turn_share(grpo["outcomes_by"]["success"])),
-        _lowest(grpo),
-        f"{change.kind} {change.points:+.1f}" if change else "-",
+        *(with_interval(stages[one]["success"]) if one in stages else "-" for one in STAGES),
+        gain,
+        p,
+        *(with_n(last["heldout_by"].get(part)) for part in ("phrasing", "tools", "depth")),
+        with_n(sft["abstention"] if sft else None),
+        with_n(last["abstention"]),
+        percent(bad_turn_share(last["outcomes_by"]["success"])),
+        _lowest(last),
+        change,
     ]
-
-
-def _gain(before: PolicyFigures, after: PolicyFigures) -> str:
-    rates: list[Any] = [one["success"]["rate"] for one in (before, after)]
-    return "-" if None in rates else f"{100 * (rates[1] - rates[0]):+.1f}"
 
 
 def _lowest(figures: PolicyFigures) -> str:

@@ -50,46 +50,16 @@ def recovery_traces(tasks: Sequence[Task], max_turns: int, seed: int) -> list[Ro
     without a call, and those whose goal a mistake spoils, are left out.
     """
     stumbler = Stumbler(seed)
-    tasks = [task for task in tasks if stumbler.place(task) is not None]
+    found = {task.id: stumbler.place(task) for task in tasks}
+    places = {name: place for name, place in found.items() if place is not None}
+    tasks = [task for task in tasks if task.id in places]
     rows = []
     for trajectory in rollout(ScriptedPlayer(stumbler), tasks, max_turns=max_turns + 1):
         if trajectory.episode.success:
             row = trace_row(trajectory, source="reference with a mistake")
-            place = stumbler.place(trajectory.episode.task)
             turns = [message for message in row["messages"] if message["role"] == "assistant"]
-            turns[place or 0]["weight"] = 0
+            turns[places[row["id"]]]["weight"] = 0
             rows.append(row)
-    return rows
-
-
-def demonstrations(
-    tasks: Sequence[Task], max_turns: int, *, views: int, mistakes: float, seed: int
-) -> list[Row]:
-    """Return what the warm start is shown: every task's trace in several views.
-
-    The first view is the reference trace as it was played. In the others the tools stand in
-    another order (a policy that learns from few traces learns where a tool stood in them; in
-    another order the same trace says that only the tool's own text matters), and a share of them
-    holds a mistake and the way out of it.
-
-    Args:
-        tasks: The tasks.
-        max_turns: Turn limit of the environment.
-        views: How often each trace is shown.
-        mistakes: Share of the further views with a mistake (0 to 1).
-        seed: Seed of the orders and the mistakes.
-    """
-    traces = reference_traces(tasks, max_turns)
-    solved = {trace["id"] for trace in traces}
-    rng = random.Random(f"views/{seed}")
-    rows = list(traces)
-    for number in range(1, views):
-        some = [task for task in tasks if task.id in solved and rng.random() < mistakes]
-        stumbled = recovery_traces(some, max_turns, seed=seed * 1_000_003 + number)
-        instead = {row["id"]: row for row in stumbled}
-        for trace in traces:
-            row = instead.get(trace["id"], trace)
-            rows.append({**row, "tools": rng.sample(list(row["tools"]), len(row["tools"]))})
     return rows
 
 

@@ -38,7 +38,8 @@ from rewards.episode import Task
 from sft.checkpoints import last_checkpoint
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 from sft.interrupt import StopOnInterrupt
-from sft.traces import Row, demonstrations, pick_tasks, token_row
+from sft.traces import Row, pick_tasks, token_row
+from sft.views import Views, demonstrations
 
 DESCRIPTION = (
     "Warm start: measure the base policy, train a LoRA adapter on executed reference traces, "
@@ -60,17 +61,23 @@ class WarmStartArguments:
         default=0.0,
         metadata={"help": "Share of the further views with a mistake (untrained) and a recovery."},
     )
+    withheld: float = field(
+        default=0.0,
+        metadata={"help": "Share of the further views with a tool taken away, and a refusal."},
+    )
     eval_base: bool = field(
         default=True, metadata={"help": "Let the untrained policy play the test tasks first."}
     )
 
     def __post_init__(self) -> None:
         """Refuse numbers that leave nothing to train on."""
-        if not 0 <= self.mistakes <= 1:
-            raise ValueError(f"--mistakes is a share from 0 to 1, not {self.mistakes}")
-        for name in ("num_traces", "views"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if self.num_traces < 1:
+            raise ValueError(f"--num_traces must be at least 1, not {self.num_traces}")
+        self.shown()
+
+    def shown(self) -> Views:
+        """Return how the traces are shown."""
+        return Views(self.views, self.mistakes, self.withheld)
 
 
 def main(
@@ -82,9 +89,7 @@ def main(
     checkpoint = last_checkpoint(output, config.resume_from_checkpoint)
     tokenizer = load_tokenizer(policy.model_name_or_path)
     tasks = pick_tasks(load_tasks(play.tasks, "train"), warm.num_traces, config.seed)
-    shown = demonstrations(
-        tasks, play.max_turns, views=warm.views, mistakes=warm.mistakes, seed=config.seed
-    )
+    shown = demonstrations(tasks, play.max_turns, warm.shown(), config.seed)
     rows = tokenised(ChatTemplate(tokenizer), shown, config.max_length)
     model = load_model(
         policy.model_name_or_path, load_in_4bit=policy.load_in_4bit, precision=policy.precision

@@ -160,20 +160,29 @@ def test_seeds_give_one_markdown_row_each(
     cells = [cell.strip() for cell in rows[2].strip("|").split("|")]
     assert len(cells) == len(SEED_HEADER)
     row = dict(zip(SEED_HEADER, cells, strict=True))
-    assert row["run"] == run_dir.name
+    assert row["run"] == f"{run_dir.parent.name}/{run_dir.name}"
     assert row["GRPO"].startswith("77.5 [")
     assert row["gain"] == "+25.0"
     assert row["phrasing"] == "90.0 n=20"
-    assert row["abstention GRPO"] == "95.0 n=20"
+    assert row["abstention"] == "95.0 n=20"
     assert row["lowest kind"] == "calculate 15.0 n=20"
     assert row["worst change of a kind"] == "calculate -45.0"
     # 18 of the 160 turns on in-distribution tool tasks are wrong answers.
     assert row["invalid + structural"] == f"{100 * 18 / 160:.1f}"
 
 
-def test_a_seed_without_grpo_is_an_error_that_names_run_and_command(tmp_path: Path) -> None:
+def test_a_run_without_grpo_has_dashes_there_and_figures_of_its_last_stage(tmp_path: Path) -> None:
     record_stage(tmp_path, "base", episodes("base"))
-    with pytest.raises(Exception, match=r"has no episodes of stage sft.*python -m sft\.train"):
+    record_stage(tmp_path, "sft", episodes("sft"))
+    cells = [cell.strip() for cell in seed_table([str(tmp_path)]).splitlines()[2].split("|")[1:-1]]
+    row = dict(zip(SEED_HEADER, cells, strict=True))
+    assert row["SFT"].startswith("52.5 [")
+    assert [row[name] for name in ("GRPO", "gain", "p", "worst change of a kind")] == ["-"] * 4
+    assert row["abstention"] == row["abstention SFT"] != "-"
+
+
+def test_a_run_without_episodes_is_an_error_that_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=r"no episodes in .*python -m sft\.train"):
         seed_table([str(tmp_path)])
 
 

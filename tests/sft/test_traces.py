@@ -17,7 +17,6 @@ from rewards.episode import Episode, Outcome, Status, Task, ToolCall, ToolResult
 from rewards.goals import NoCall
 from sft.traces import (
     Row,
-    demonstrations,
     episode_messages,
     pick_tasks,
     recovery_traces,
@@ -195,33 +194,13 @@ def test_a_task_without_a_known_solution_is_not_picked(tasks: list[Task]) -> Non
     assert unsolved not in pick_tasks([*tasks, unsolved], 1000, 0)
 
 
-# --- views --------------------------------------------------------------------------------------
+# --- traces with a mistake ------------------------------------------------------------------------
 
 
 def trained_text(row: Row, tokenizer: Any) -> str:
     tokens = token_row(ChatTemplate(tokenizer), row)
     pairs = zip(tokens["input_ids"], tokens["assistant_masks"], strict=True)
     return str(tokenizer.decode([token for token, said in pairs if said]))
-
-
-def offered(row: Row) -> tuple[str, ...]:
-    return tuple(tool["function"]["name"] for tool in row["tools"])
-
-
-def test_views_change_the_order_of_the_tools_and_nothing_that_is_trained(
-    tasks: list[Task], tokenizer: Any
-) -> None:
-    traces = reference_traces(tasks[:4], max_turns=6)
-    views = demonstrations(tasks[:4], 6, views=5, mistakes=0.0, seed=1)
-    assert views[: len(traces)] == traces
-    assert len(views) == 5 * len(traces)
-    for number, view in enumerate(views):
-        trace = traces[number % len(traces)]
-        assert sorted(offered(view)) == sorted(offered(trace))
-        assert trained_text(view, tokenizer) == trained_text(trace, tokenizer)
-    assert len({offered(view) for view in views[:: len(traces)]}) > 2
-    assert demonstrations(tasks[:4], 6, views=5, mistakes=0.0, seed=1) == views
-    assert demonstrations(tasks[:4], 6, views=5, mistakes=0.0, seed=2) != views
 
 
 def test_a_mistake_is_shown_with_the_servers_own_error_and_never_trained(tokenizer: Any) -> None:
@@ -245,13 +224,3 @@ def test_a_mistake_is_shown_with_the_servers_own_error_and_never_trained(tokeniz
 def test_tasks_without_a_call_have_no_mistake_to_recover_from() -> None:
     tasks = [task for task in load_tasks("starter", "train") if isinstance(task.goal, NoCall)]
     assert recovery_traces(tasks[:5], max_turns=6, seed=0) == []
-
-
-def test_the_share_of_views_with_a_mistake_is_the_one_asked_for() -> None:
-    tasks = pick_tasks(load_tasks("starter", "train"), 19, seed=3)
-    rows = demonstrations(tasks, 6, views=4, mistakes=1.0, seed=0)
-    wrong = [row for row in rows if row["source"] != "reference"]
-    assert len(rows) == 4 * 19
-    calling = sum(any(turn.calls for turn in task.reference) for task in tasks)
-    assert 0.6 * 3 * calling < len(wrong) <= 3 * calling
-    assert all(row["source"] == "reference" for row in rows[:19])

@@ -1,0 +1,102 @@
+"""Views of traces: what they change, what they leave, and how many there are of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from envs.tasks.load import load_tasks
+from envs.tasks.no_call import CANNOT
+from envs.tasks.substitutes import substitutes
+from rewards.episode import Task
+from sft.traces import Row, pick_tasks, reference_traces
+from sft.views import WITHHELD, Views, demonstrations
+
+
+@pytest.fixture(scope="module")
+def tasks() -> list[Task]:
+    return pick_tasks(load_tasks("starter", "train"), 19, seed=3)
+
+
+def offered(row: Row) -> tuple[str, ...]:
+    return tuple(tool["function"]["name"] for tool in row["tools"])
+
+
+def said(row: Row) -> list[dict[str, Any]]:
+    return list(row["messages"])
+
+
+def test_views_change_the_order_of_the_tools_and_nothing_that_is_said(tasks: list[Task]) -> None:
+    traces = reference_traces(tasks[:4], max_turns=6)
+    views = demonstrations(tasks[:4], 6, Views(5), seed=1)
+    assert views[: len(traces)] == traces
+    assert len(views) == 5 * len(traces)
+    for number, view in enumerate(views):
+        trace = traces[number % len(traces)]
+        assert sorted(offered(view)) == sorted(offered(trace))
+        assert said(view) == said(trace)
+    assert len({offered(view) for view in views[:: len(traces)]}) > 2
+
+
+def test_the_same_seed_gives_the_same_views_and_another_seed_others(tasks: list[Task]) -> None:
+    mixed = Views(4, mistakes=0.3, withheld=0.3)
+    first, again, other = (demonstrations(tasks, 6, mixed, seed) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_every_view_has_an_id_of_its_own_that_names_its_task(tasks: list[Task]) -> None:
+    rows = demonstrations(tasks, 6, Views(4, mistakes=0.3, withheld=0.3), seed=1)
+    assert len({row["id"] for row in rows}) == len(rows) == 4 * len(tasks)
+    assert {row["id"].split("/")[0] for row in rows} == {task.id for task in tasks}
+
+
+def test_the_share_of_views_with_a_mistake_is_the_one_asked_for(tasks: list[Task]) -> None:
+    rows = demonstrations(tasks, 6, Views(4, mistakes=1.0), seed=0)
+    wrong = [row for row in rows if row["source"] != "reference"]
+    calling = sum(any(turn.calls for turn in task.reference) for task in tasks)
+    assert 0.6 * 3 * calling < len(wrong) <= 3 * calling
+    assert all(row["source"] == "reference" for row in rows[: len(tasks)])
+
+
+def test_a_withheld_tool_is_one_that_the_trace_calls_and_nothing_stands_in_for_it(
+    tasks: list[Task],
+) -> None:
+    plain = {trace["id"]: trace for trace in reference_traces(tasks, 6)}
+    rows = demonstrations(tasks, 6, Views(5, withheld=1.0), seed=0)[len(tasks) :]
+    withheld = [row for row in rows if row["source"] == WITHHELD]
+    calling = [task for task in tasks if any(turn.calls for turn in task.reference)]
+    assert len(withheld) == 4 * len(calling)
+    removed: dict[str, set[frozenset[str]]] = {}
+    for row in withheld:
+        trace = plain[row["id"].split("/")[0]]
+        called = {c["function"]["name"] for m in said(trace) for c in m.get("tool_calls", ())}
+        gone = set(offered(trace)) - set(offered(row))
+        assert gone in [{one, *substitutes(one)} & set(offered(trace)) for one in called]
+        assert row["outcome"] == "success"
+        assert said(row) == [said(trace)[0], {"role": "assistant", "content": CANNOT}]
+        removed.setdefault(trace["id"], set()).add(frozenset(gone))
+    assert any(len(names) > 1 for names in removed.values())
+
+
+def test_half_of_the_views_withhold_a_tool_where_half_is_asked_for(tasks: list[Task]) -> None:
+    calling = [task for task in tasks if any(turn.calls for turn in task.reference)]
+    rows = demonstrations(calling, 6, Views(31, withheld=0.5), seed=0)[len(calling) :]
+    share = sum(row["source"] != "reference" for row in rows) / len(rows)
+    assert 0.4 < share < 0.6
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"count": 0}, "--views must be at least 1, not 0"),
+        ({"mistakes": 1.5}, "--mistakes is a share from 0 to 1, not 1.5"),
+        ({"withheld": -0.1}, "--withheld is a share from 0 to 1, not -0.1"),
+        ({"mistakes": 0.6, "withheld": 0.6}, "at most 1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_by_name(
+    numbers: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Views(**numbers)  # type: ignore[arg-type]
