@@ -7,9 +7,10 @@ show it how. What is covered:
 
     copy        repeat words, ids, numbers, quoted text, any token of the vocabulary
     build       make a JSON object out of pairs; the Hermes form of a call as a rewriting exercise
+    names       the one of several names that holds a word, or none
     read        the value of a key in an object, also in one of several objects
     session     one to three dialogues over one toolbox of 2 to 6 tools: choose, call, read the
-                result, go on (`sft/dialogues.py`)
+                result, go on (`sft/dialogues/`)
 
 What is NOT in it: any name, description, parameter set or phrasing of the mock tools, any task.
 Every document draws new random words, so nothing in it can be memorised.
@@ -18,13 +19,12 @@ Every document draws new random words, so nothing in it can be memorised.
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sft.dialogues import DIALOGUES, Dialogue, Message, answer, assistant, drawn, user
-from sft.gadgets import MOST_OFFERED, call_text, hermes_text, toolbox
+from sft.gadgets import MOST_OFFERED, Dice, call_text, hermes_text, tool_name, toolbox
 from sft.lexicon import ATTRIBUTES, GENERAL, NOUNS, PLACES, VERBS, WRITE_VERBS
 from sft.values import attributes, entity_noun, formula, phrase, shown, value
 
@@ -40,7 +40,7 @@ class Document:
 # --- exercises without tools ----------------------------------------------------------------------
 
 
-def copy_exercise(rng: random.Random) -> Document:
+def copy_exercise(rng: Dice) -> Document:
     """Repeat what was said."""
     items = [shown(value(rng)) for _ in range(rng.randint(1, 5))]
     if rng.random() < 0.3:
@@ -52,14 +52,14 @@ def copy_exercise(rng: random.Random) -> Document:
     return Document([user(f"{head}: {text}"), assistant(text)], [])
 
 
-def spelling_exercise(rng: random.Random, vocabulary: Sequence[str]) -> Document:
+def spelling_exercise(rng: Dice, vocabulary: Sequence[str]) -> Document:
     """Repeat random pieces of the vocabulary, so that every token is learned as an output."""
     text = "".join(rng.choice(vocabulary) for _ in range(rng.randint(4, 24))).strip()
     text = text or "x"
     return Document([user(f"spell: {text}"), assistant(text)], [])
 
 
-def build_exercise(rng: random.Random) -> Document:
+def build_exercise(rng: Dice) -> Document:
     """Make a JSON object out of pairs."""
     pairs = {name: value(rng) for name in attributes(rng, rng.randint(1, 4))}
     said = ", ".join(f"{name} = {shown(item)}" for name, item in pairs.items())
@@ -67,19 +67,19 @@ def build_exercise(rng: random.Random) -> Document:
     return Document([user(f"as json: {said}"), assistant(text)], [])
 
 
-def rewrite_exercise(rng: random.Random) -> Document:
+def rewrite_exercise(rng: Dice) -> Document:
     """Rewrite one or two calls in the Hermes form."""
     calls = []
     for _ in range(rng.choice((1, 1, 2))):
         noun = entity_noun(rng)
         pairs = {name: value(rng) for name in attributes(rng, rng.randint(1, 3))}
-        calls.append((f"{rng.choice(VERBS)}_{noun}", pairs))
+        calls.append((tool_name(rng, noun), pairs))
     said = "\n".join(call_text(*call) for call in calls)
     text = "\n".join(hermes_text(*call) for call in calls)
     return Document([user(f"rewrite: {said}"), assistant(text)], [])
 
 
-def read_exercise(rng: random.Random) -> Document:
+def read_exercise(rng: Dice) -> Document:
     """Say the value of a key, in one object or in one of several."""
     names = attributes(rng, rng.randint(2, 5))
     rows = [{name: value(rng) for name in names} for _ in range(rng.choice((1, 1, 2, 3)))]
@@ -90,18 +90,41 @@ def read_exercise(rng: random.Random) -> Document:
     return Document([user(f"{text}\n{question}"), answer(wanted, row[wanted])], [])
 
 
-EXERCISES: tuple[tuple[Callable[[random.Random], Document], int], ...] = (
+def names_exercise(rng: Dice) -> Document:
+    """Say the name that holds a word, for each of several words; some are in none.
+
+    The verb of a name stands before the word that tells the names apart. Finding it is the slowest
+    thing to learn of all that a call needs, so it is asked here with nothing around it.
+    """
+    nouns = list(dict.fromkeys(entity_noun(rng) for _ in range(rng.randint(2, 7))))
+    names = {noun: f"{rng.new_verb(write=rng.random() < 0.4)}_{noun}" for noun in nouns}
+    asked = [*nouns, *rng.sample(NOUNS, rng.choice((0, 1, 2, 3)))]
+    asked = rng.sample(sorted(set(asked)), len(set(asked)))
+    listed = rng.choice((", ", " ", "\n")).join(names.values())
+    found = [names.get(noun, "none") for noun in asked]
+    if rng.random() < 0.5:
+        lines = [f"{noun}: {name}" for noun, name in zip(asked, found, strict=True)]
+        return Document([user(f"{listed}\n{', '.join(asked)}?"), assistant("\n".join(lines))], [])
+    messages: list[Message] = []
+    for noun, name in zip(asked, found, strict=True):
+        said = f"{noun}?" if messages else f"{listed}\n{noun}?"
+        messages += [user(said), assistant(name)]
+    return Document(messages, [])
+
+
+EXERCISES: tuple[tuple[Callable[[Dice], Document], int], ...] = (
     (copy_exercise, 4),
     (build_exercise, 3),
     (rewrite_exercise, 3),
     (read_exercise, 4),
+    (names_exercise, 10),
 )
 
 
 # --- sessions -------------------------------------------------------------------------------------
 
 
-def session(rng: random.Random, dialogues: Sequence[Dialogue]) -> Document:
+def session(rng: Dice, dialogues: Sequence[Dialogue]) -> Document:
     """Put dialogues one after the other, over one toolbox that serves them all."""
     gadgets = [gadget for dialogue in dialogues for gadget in dialogue.gadgets]
     absent = {noun for dialogue in dialogues for noun in dialogue.absent}
@@ -109,7 +132,7 @@ def session(rng: random.Random, dialogues: Sequence[Dialogue]) -> Document:
     return Document(messages, toolbox(rng, gadgets, absent))
 
 
-def random_session(rng: random.Random) -> Document:
+def random_session(rng: Dice) -> Document:
     """Draw one to three dialogues that do not get in each other's way."""
     dialogues = [drawn(rng, DIALOGUES)]
     for _ in range(rng.choice((0, 1, 2))):
@@ -129,7 +152,7 @@ def fit(dialogues: Sequence[Dialogue], following: Dialogue) -> bool:
     return few and not (nouns | absent) & (others | following.absent)
 
 
-def draw(rng: random.Random, session_share: float, vocabulary: Sequence[str] = ()) -> Document:
+def draw(rng: Dice, session_share: float, vocabulary: Sequence[str] = ()) -> Document:
     """Draw one document.
 
     Args:
@@ -140,6 +163,7 @@ def draw(rng: random.Random, session_share: float, vocabulary: Sequence[str] = (
     Returns:
         A document nobody has seen before.
     """
+    rng.new_document()
     if rng.random() < session_share:
         return random_session(rng)
     if vocabulary and rng.random() < 0.2:

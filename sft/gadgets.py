@@ -4,15 +4,43 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from sft.lexicon import ATTRIBUTES, GENERAL, VERBS, WRITE_VERBS
 from sft.values import attributes, entity_noun, filler, parameter_names, pseudo_word
 
+SHARED_VERBS = 0.5
+KNOWN_VERBS = 0.8
 KEY_SUFFIXES = ("key", "ref", "code", "tag", "no", "slug")
 MOST_OFFERED = 6
+
+
+class Dice(random.Random):
+    """A generator that also remembers which verbs the tools of one document are named with.
+
+    Real servers name many tools with one verb (`get_this`, `get_that`), and then only the noun
+    tells them apart; elsewhere every tool has a verb of its own. `new_document` draws which.
+    """
+
+    shared: Mapping[bool, str] = MappingProxyType({})
+
+    def new_document(self) -> None:
+        """Draw whether the tools of the next document share their verbs, and which."""
+        self.shared = {}
+        if self.random() < SHARED_VERBS:
+            self.shared = {write: self.new_verb(write=write) for write in (False, True)}
+
+    def verb(self, *, write: bool = False) -> str:
+        """Return the verb of a tool that reads or writes."""
+        return self.shared.get(write) or self.new_verb(write=write)
+
+    def new_verb(self, *, write: bool) -> str:
+        """Return a verb of the lexicon, or a word that nobody knows."""
+        known = self.random() < KNOWN_VERBS
+        return self.choice(WRITE_VERBS if write else VERBS) if known else pseudo_word(self)
 
 
 @dataclass(frozen=True)
@@ -37,7 +65,7 @@ class Gadget:
     numeric: frozenset[str] = frozenset()
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def schema(self, rng: random.Random) -> dict[str, Any]:
+    def schema(self, rng: Dice) -> dict[str, Any]:
         """Return the OpenAI function schema."""
         names = list(self.parameters)
         if rng.random() < 0.15:  # an optional argument that nobody gives
@@ -53,7 +81,7 @@ class Gadget:
         }
         return {"type": "function", "function": function}
 
-    def _property(self, rng: random.Random, name: str) -> dict[str, Any]:
+    def _property(self, rng: Dice, name: str) -> dict[str, Any]:
         kind = rng.choice(("integer", "number")) if name in self.numeric else "string"
         schema: dict[str, Any] = {"type": kind}
         if name in self.choices:
@@ -62,7 +90,7 @@ class Gadget:
             schema["description"] = f"{rng.choice(GENERAL)} {name.replace('_', ' ')}"
         return schema
 
-    def _description(self, rng: random.Random) -> str:
+    def _description(self, rng: Dice) -> str:
         styles: tuple[str, ...] = (
             "Reads one {noun} through its {parameter}.",
             "Everything known about some {noun}.",
@@ -90,9 +118,12 @@ class Gadget:
 
 
 def call_text(name: str, arguments: dict[str, Any]) -> str:
-    """Return a call in the corpus's own dialect: the right object, the wrong wrapping."""
+    """Return a call in the corpus's own dialect: the right object after the wrong opening.
+
+    It ends as a Hermes call does, so that a warm start has one token to learn: the opening.
+    """
     body = json.dumps(arguments, ensure_ascii=False)
-    return f'use {{"name": "{name}", "arguments": {body}}}'
+    return f'use {{"name": "{name}", "arguments": {body}}}\n</tool_call>'
 
 
 def hermes_text(name: str, arguments: dict[str, Any]) -> str:
@@ -101,17 +132,18 @@ def hermes_text(name: str, arguments: dict[str, Any]) -> str:
     return f'<tool_call>\n{{"name": "{name}", "arguments": {body}}}\n</tool_call>'
 
 
-def tool_name(rng: random.Random, verbs: Sequence[str], noun: str) -> str:
+def tool_name(rng: Dice, noun: str, *, write: bool = False) -> str:
     """Return a name of one to three parts that contains the noun."""
+    verb = rng.verb(write=write)
     shape = rng.random()
     if shape < 0.1:
         return noun
     if shape < 0.3:
-        return f"{rng.choice(verbs)}_{noun}_{rng.choice((rng.choice(GENERAL).lower(), noun[:3]))}"
-    return f"{rng.choice(verbs)}_{noun}"
+        return f"{verb}_{noun}_{rng.choice((rng.choice(GENERAL).lower(), noun[:3]))}"
+    return f"{verb}_{noun}"
 
 
-def key_parameter(rng: random.Random, noun: str) -> str:
+def key_parameter(rng: Dice, noun: str) -> str:
     """Return the name of the parameter that says which one is meant."""
     shape = rng.random()
     if shape > 0.85:
@@ -119,30 +151,30 @@ def key_parameter(rng: random.Random, noun: str) -> str:
     return f"{noun}_{rng.choice(KEY_SUFFIXES)}" if shape < 0.6 else rng.choice(KEY_SUFFIXES)
 
 
-def reader(rng: random.Random, noun: str, extra: Sequence[str] = ()) -> Gadget:
+def reader(rng: Dice, noun: str, extra: Sequence[str] = ()) -> Gadget:
     """Return a tool that reads one entity by its key."""
     fields = attributes(rng, rng.randint(2, 4), avoid=extra)
-    return Gadget(tool_name(rng, VERBS, noun), noun, (key_parameter(rng, noun),), (*fields, *extra))
+    return Gadget(tool_name(rng, noun), noun, (key_parameter(rng, noun),), (*fields, *extra))
 
 
-def finder(rng: random.Random, noun: str) -> Gadget:
+def finder(rng: Dice, noun: str) -> Gadget:
     """Return a tool that finds one thing about somebody, and has it in its name."""
     parameter = rng.choice(("who", "person", "holder", "called", *parameter_names(rng, 1)))
-    return Gadget(tool_name(rng, VERBS, noun), noun, (parameter,), (noun,))
+    return Gadget(tool_name(rng, noun), noun, (parameter,), (noun,))
 
 
-def lister(rng: random.Random, noun: str) -> Gadget:
+def lister(rng: Dice, noun: str) -> Gadget:
     """Return a tool without parameters."""
-    return Gadget(tool_name(rng, VERBS, noun), noun, (), (noun,))
+    return Gadget(tool_name(rng, noun), noun, (), (noun,))
 
 
-def writer(rng: random.Random, noun: str) -> Gadget:
+def writer(rng: Dice, noun: str) -> Gadget:
     """Return a tool that stores something with one to three arguments."""
     names = tuple(parameter_names(rng, rng.randint(1, 3)))
-    return Gadget(tool_name(rng, WRITE_VERBS, noun), noun, names, ("done",), write=True)
+    return Gadget(tool_name(rng, noun, write=True), noun, names, ("done",), write=True)
 
 
-def solver(rng: random.Random) -> Gadget:
+def solver(rng: Dice) -> Gadget:
     """Return a tool that takes a formula."""
     verb = rng.choice(("solve", "work_out", "reckon", "figure"))
     name = rng.choice((verb, f"{verb}_{pseudo_word(rng)}"))
@@ -151,13 +183,13 @@ def solver(rng: random.Random) -> Gadget:
     return Gadget(name, "formula", (parameter,), (out,))
 
 
-def noun_of_two_words(rng: random.Random) -> str:
+def noun_of_two_words(rng: Dice) -> str:
     """Return two words as they stand in a tool's name (`color_range`)."""
     return f"{rng.choice(ATTRIBUTES)}_{rng.choice((*ATTRIBUTES, pseudo_word(rng)))}"
 
 
 def toolbox(
-    rng: random.Random, needed: Sequence[Gadget], absent: Collection[str] = ()
+    rng: Dice, needed: Sequence[Gadget], absent: Collection[str] = ()
 ) -> list[dict[str, Any]]:
     """Return the schemas of the needed tools among distractors, shuffled.
 

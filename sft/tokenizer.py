@@ -9,7 +9,6 @@ their own.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from sft.corpus import all_words, draw
+from sft.gadgets import Dice
 
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TAG_TOKENS = (
@@ -59,7 +59,7 @@ WORD_BORDERS = r"\p{L}+|\p{N}|[^\p{L}\p{N}]+"
 
 def training_texts(documents: int, seed: int) -> Iterator[str]:
     """Yield plain texts of corpus documents, and every word of the lexicon many times."""
-    rng = random.Random(seed)
+    rng = Dice(seed)
     words = all_words()
     for _ in range(documents):
         document = draw(rng, session_share=0.6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import string
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -11,7 +12,9 @@ from sft.lexicon import ATTRIBUTES, GENERAL, NOT_PARAMETERS, NOUNS, SYLLABLES
 
 
 def pseudo_word(rng: random.Random) -> str:
-    """Return a pronounceable random word."""
+    """Return a random word, pronounceable or not: names come in more forms than syllables have."""
+    if rng.random() < 0.3:
+        return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, 7)))
     return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 3)))
 
 
@@ -21,8 +24,20 @@ def word(rng: random.Random) -> str:
 
 
 def proper_name(rng: random.Random) -> str:
-    """Return one or two capitalised words."""
-    return " ".join(pseudo_word(rng).capitalize() for _ in range(rng.choice((1, 2, 2))))
+    """Return one or two capitalised words, known or new."""
+    return " ".join(
+        (pseudo_word(rng) if rng.random() < 0.7 else rng.choice(GENERAL + ATTRIBUTES)).capitalize()
+        for _ in range(rng.choice((1, 2, 2)))
+    )
+
+
+def handle(rng: random.Random) -> str:
+    """Return words and digits with marks and no space between them, as user and file names are."""
+    parts = [
+        str(rng.randint(0, 99)) if rng.random() < 0.3 else word(rng)
+        for _ in range(rng.randint(2, 3))
+    ]
+    return parts[0] + "".join(rng.choice(("", "", *"._-/#")) + part for part in parts[1:])
 
 
 def code(rng: random.Random) -> str:
@@ -47,7 +62,8 @@ def date(rng: random.Random) -> str:
 
 def email(rng: random.Random) -> str:
     """Return an e-mail address."""
-    return f"{pseudo_word(rng)}.{pseudo_word(rng)}@{pseudo_word(rng)}.{rng.choice(('com', 'org'))}"
+    end = rng.choice(("com", "org", "net", pseudo_word(rng), word(rng)))
+    return f"{handle(rng)}@{word(rng)}.{end}"
 
 
 def phone(rng: random.Random) -> str:
@@ -86,6 +102,7 @@ TEXTS: tuple[Callable[[random.Random], str], ...] = (
     code,
     date,
     email,
+    handle,
     phone,
     symbol,
 )

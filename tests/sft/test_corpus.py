@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import string
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ from envs.tasks.no_call import OUT_OF_SCOPE
 from mock_mcp.server import served_tools
 from sft.corpus import Document, all_words, draw, session, spelling_exercise
 from sft.dialogues import DIALOGUES
+from sft.gadgets import Dice
 from sft.lexicon import NOT_PARAMETERS
 from sft.pretrain import printable_tokens
 
@@ -26,7 +26,7 @@ Words = tuple[str, ...]
 
 @pytest.fixture(scope="module")
 def corpus() -> list[Document]:
-    rng = random.Random("corpus test")
+    rng = Dice("corpus test")
     return [draw(rng, 0.8) for _ in range(DOCUMENTS)]
 
 
@@ -137,7 +137,7 @@ def test_no_phrasing_is_a_request_of_the_corpus_with_other_values(
 
 
 def test_the_base_policy_is_not_taught_the_hermes_form_in_a_dialogue() -> None:
-    rng = random.Random(0)
+    rng = Dice(0)
     for make, _ in DIALOGUES:
         for _ in range(40):
             document = session(rng, [make(rng)])
@@ -149,15 +149,14 @@ def test_the_base_policy_is_not_taught_the_hermes_form_in_a_dialogue() -> None:
 
 def test_the_same_seed_draws_the_same_documents() -> None:
     one, same, other = (
-        [draw(rng, 0.6, ("a", "b")) for _ in range(50)]
-        for rng in (random.Random(3), random.Random(3), random.Random(4))
+        [draw(rng, 0.6, ("a", "b")) for _ in range(50)] for rng in (Dice(3), Dice(3), Dice(4))
     )
     assert one == same
     assert one != other
 
 
 def test_every_kind_of_document_occurs_and_dialogues_in_their_share() -> None:
-    rng = random.Random(1)
+    rng = Dice(1)
     drawn = [draw(rng, 0.3) for _ in range(1000)]
     with_tools = sum(bool(document.tools) for document in drawn)
     assert 250 < with_tools < 350
@@ -197,7 +196,7 @@ def test_two_tools_of_a_document_hardly_ever_have_one_name(corpus: list[Document
 
 def test_every_printable_token_occurs_as_something_to_say(tokenizer: Any) -> None:
     """A token that pretraining never shows can hardly be said by a LoRA on tied embeddings."""
-    template, rng = ChatTemplate(tokenizer), random.Random(0)
+    template, rng = ChatTemplate(tokenizer), Dice(0)
     vocabulary = printable_tokens(tokenizer)
     said: set[int] = set()
     for _ in range(6000):
