@@ -1,18 +1,19 @@
 """Pretrain the embedded policy from scratch on the synthetic corpus: `python -m sft.pretrain`.
 
 A Qwen3-architecture model of about one million parameters learns ChatML, JSON, copying and the
-calling of OTHER tools (see `sft/corpus.py`). With two threads a run takes about 25 minutes on 2
-cores; given the shipped tokenizer it is deterministic on one machine with one number of threads.
+calling of OTHER tools (see `sft/corpus.py`). With two threads a run of 3,300 steps took about 25
+minutes on 2 cores; given the shipped tokenizer it is deterministic on one machine with one number
+of threads.
 
-The weights in `agents/embedded` were made by this script as it was at commit 03520a5. What the
-present corpus gives is better at its own dialogues and, so far, a worse start for the warm start
-(LOG.md, third session), so they have not been replaced yet.
+The weights in `agents/embedded` were made by this script as it was at commit 03520a5. The
+present defaults have not been run whole: LOG.md (third session) has runs of earlier forms of the
+corpus and a shorter run of this one, none of which is a clearly better start.
 
 Recipe: documents go from short exercises to dialogues with tools; Muon on the matrices, AdamW on
 the rest; the loss counts what the assistant says fully and everything else a little. Beside it
 stands an auxiliary loss (`LookBack`) that makes the first layer remember the tokens before each
-token. Without it the model took ten times as long to find the verb that stands before the noun of
-a tool's name (LOG.md).
+token. Without it the verb that stands before the noun of a tool's name is found much more slowly
+(LOG.md).
 """
 
 from __future__ import annotations
