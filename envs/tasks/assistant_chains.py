@@ -9,15 +9,13 @@ import random
 from collections.abc import Mapping
 
 from envs.tasks.assistant_slots import (
-    answer_draft,
-    call,
     coming_day,
     contact,
     message,
     new_rows,
     pick,
-    steps,
 )
+from envs.tasks.drafting import answered, call, steps
 from envs.tasks.kinds import Draft, Kind, Missing
 from mock_mcp.domains.assistant_state import Row
 from mock_mcp.domains.assistant_tools import closest
@@ -105,7 +103,7 @@ def _pdf(world: World, rng: random.Random) -> Row:
 def _pdf_field(world: World, rng: random.Random) -> Draft:
     file = _pdf(world, rng)
     field, key = rng.choice((("author", "author"), ("number of pages", "pages")))
-    return answer_draft(
+    return answered(
         {"file": file["name"], "field": field},
         field,
         file[key],
@@ -116,7 +114,7 @@ def _pdf_field(world: World, rng: random.Random) -> Draft:
 
 def _file_path(world: World, rng: random.Random) -> Draft:
     file = pick(rng, world.assistant.files)
-    return answer_draft(
+    return answered(
         {"file": file["name"]}, "path", file["path"], call("open_file", name=file["name"])
     )
 
@@ -196,7 +194,7 @@ def _misspell(name: str, contacts: Mapping[str, Row], rng: random.Random) -> str
 def _misspelt_email(world: World, rng: random.Random) -> Draft:
     row = contact(world, rng)
     wrong = _misspell(row["name"], world.assistant.contacts, rng)
-    return answer_draft(
+    return answered(
         {"name": wrong},
         "email address",
         row["email"],

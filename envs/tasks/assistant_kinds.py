@@ -9,15 +9,13 @@ import random
 
 from envs.tasks.assistant_chains import CHAINS
 from envs.tasks.assistant_slots import (
-    answer_draft,
-    call,
     coming_day,
     contact,
     message,
     new_rows,
     pick,
-    steps,
 )
+from envs.tasks.drafting import answered, call, steps
 from envs.tasks.kinds import Draft, Kind, Missing
 from mock_mcp.names import TOPICS, WORDS
 from mock_mcp.world import World
@@ -27,7 +25,7 @@ from rewards.goals import FinalState, ReturnedData
 def _phone_lookup(world: World, rng: random.Random) -> Draft:
     row = contact(world, rng)
     name = row["name"]
-    return answer_draft(
+    return answered(
         {"name": name}, "phone number", row["phone"], call("get_phone_number", name=name)
     )
 
@@ -35,7 +33,7 @@ def _phone_lookup(world: World, rng: random.Random) -> Draft:
 def _email_lookup(world: World, rng: random.Random) -> Draft:
     row = contact(world, rng)
     name = row["name"]
-    return answer_draft(
+    return answered(
         {"name": name}, "email address", row["email"], call("get_email_address", name=name)
     )
 
@@ -49,9 +47,7 @@ def _note_code(world: World, rng: random.Random) -> Draft:
     notes = {key: row for key, row in world.assistant.notes.items() if "code" in row["content"]}
     note = pick(rng, notes)
     code = note["content"].removesuffix(".").split()[-1]
-    return answer_draft(
-        {"title": note["title"]}, "code", code, call("open_note", title=note["title"])
-    )
+    return answered({"title": note["title"]}, "code", code, call("open_note", title=note["title"]))
 
 
 def _create_note(world: World, rng: random.Random) -> Draft:
@@ -97,14 +93,14 @@ def _meeting_field(world: World, rng: random.Random) -> Draft:
     event = pick(rng, world.assistant.events)
     field = rng.choice(("link", "date", "time"))
     slots = {"title": event["title"], "field": field}
-    return answer_draft(slots, field, event[field], call("get_meeting_link", title=event["title"]))
+    return answered(slots, field, event[field], call("get_meeting_link", title=event["title"]))
 
 
 def _place_field(world: World, rng: random.Random) -> Draft:
     place = pick(rng, world.assistant.places)
     field, key = rng.choice((("address", "address"), ("opening time", "opens")))
     slots = {"place": place["place"], "field": field}
-    return answer_draft(slots, field, place[key], call("maps_open_location", place=place["place"]))
+    return answered(slots, field, place[key], call("maps_open_location", place=place["place"]))
 
 
 def _show_location(world: World, rng: random.Random) -> Draft:
@@ -119,7 +115,7 @@ def _distance(world: World, rng: random.Random) -> Draft:
     )
     slots = {"origin": origin["place"], "destination": destination["place"]}
     units = sum(abs(origin[axis] - destination[axis]) for axis in ("east", "north"))
-    return answer_draft(slots, "distance in km", units / 10, call("maps_show_directions", **slots))
+    return answered(slots, "distance in km", units / 10, call("maps_show_directions", **slots))
 
 
 def _travel_time(world: World, rng: random.Random) -> Draft:
@@ -134,7 +130,7 @@ def _travel_time(world: World, rng: random.Random) -> Draft:
     }
     units = sum(abs(origin[axis] - destination[axis]) for axis in ("east", "north"))
     minutes = -(-units * 6 // km_h)
-    return answer_draft(slots, "time in minutes", minutes, call("maps_show_directions", **slots))
+    return answered(slots, "time in minutes", minutes, call("maps_show_directions", **slots))
 
 
 _SINGLE: tuple[Kind, ...] = (

@@ -1,4 +1,4 @@
-"""What the kinds of the `assistant` domain are put together from: draws, turns and goals."""
+"""What the kinds of the `assistant` domain are put together from: draws and goals."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from envs.tasks.kinds import Draft
 from mock_mcp.domains.assistant_state import Row
 from mock_mcp.names import WORDS
 from mock_mcp.world import World
-from rewards.episode import ReferenceTurn, ToolCall
-from rewards.goals import FinalAnswer, FinalState
+from rewards.goals import FinalState
 
 _MESSAGES = ("Bring the", "Look for the", "Wait for the", "Paint the", "Thanks for the")
 
@@ -37,30 +35,7 @@ def coming_day(world: World, rng: random.Random) -> str:
     return (world.math.today + timedelta(days=rng.randint(1, 200))).isoformat()
 
 
-def call(tool: str, /, **arguments: Any) -> ToolCall:
-    """Return a reference call."""
-    return ToolCall(tool, arguments)
-
-
-def steps(*turns: ToolCall | tuple[ToolCall, ...] | str) -> tuple[ReferenceTurn, ...]:
-    """Return a reference solution: a call, several calls in one turn, or the final text."""
-    return tuple(
-        ReferenceTurn(text=turn)
-        if isinstance(turn, str)
-        else ReferenceTurn(calls=(turn,) if isinstance(turn, ToolCall) else turn)
-        for turn in turns
-    )
-
-
 def new_rows(table: str, *rows: Mapping[str, Any]) -> FinalState:
     """Return the goal that exactly these rows were added to a table, and nothing else changed."""
     added = {f"+{number}": row for number, row in enumerate(rows, start=1)}
     return FinalState({f"assistant.{table}": added})
-
-
-def answer_draft(
-    slots: Mapping[str, str], field: str, value: str | float, *calls: ToolCall
-) -> Draft:
-    """Return a task that ends with an answer which restates the field."""
-    goal = FinalAnswer(value, "exact" if isinstance(value, str) else "number")
-    return Draft(slots, goal, steps(*calls, f"The {field} is {value}."))
