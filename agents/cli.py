@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +17,14 @@ from envs.errors import EnvsError
 from rewards.errors import RewardsError, did_you_mean
 
 Flags = TypeVar("Flags")
+
+# Beginnings of warnings that no user can do anything about, and who gives them.
+KNOWN_WARNINGS = (
+    "`is_gradient_checkpointing` is deprecated",  # transformers to trl
+    "You are using 'rollout_func'",  # trl; `rl/trainer.py` is the one place that does
+    "Unable to fetch remote file",  # peft at checkpoints, for the embedded policy
+    "Could not find a config file in",  # the same
+)
 
 
 def parse_flags(
@@ -75,6 +85,8 @@ def parse_all_flags(
 
 def run(main: Callable[..., None], flags: Sequence[Any]) -> int:
     """Run a command and return its exit code; a foreseen error is one clear line and code 2."""
+    for beginning in KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", message=re.escape(beginning))
     try:
         main(*flags)
     except (AgentError, EnvsError, RewardsError) as error:

@@ -110,7 +110,8 @@ def main(
     trainer.train(resume_from_checkpoint=checkpoint)
     if stop.interrupted:
         return
-    save_adapter(trainer.model, tokenizer, shown, output)
+    save_adapter(trainer.model, tokenizer, output)
+    save_traces(shown, output)
     evaluate_stage("sft", trainer.model, tokenizer, test, policy, play)
     write_stage_summary(Path(play.run_dir))
     sys.stdout.write(
@@ -168,10 +169,15 @@ def evaluate_stage(
     record_stage(Path(play.run_dir), stage, episodes)
 
 
-def save_adapter(model: Any, tokenizer: Any, traces: Sequence[Row], folder: Path) -> None:
-    """Write the adapter, the untouched tokenizer and the traces."""
-    model.save_pretrained(folder, selected_adapters=["default"])
+def save_adapter(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write the adapter and the untouched tokenizer."""
+    # Said outright, or peft asks the hub whether the vocabulary was changed.
+    model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
     tokenizer.save_pretrained(folder)
+
+
+def save_traces(traces: Sequence[Row], folder: Path) -> None:
+    """Write the traces as canonical rows, one a line."""
     lines = [json.dumps(trace, ensure_ascii=False) for trace in traces]
     (folder / "traces.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
