@@ -3,7 +3,7 @@
 Starts from the adapter of `python -m sft.train`, plays groups of episodes of MCP-v0 and fine-tunes
 with TRL's `GRPOTrainer`. The reference of the KL term is the SFT policy (a frozen copy of its
 adapter), returns are scaled by a constant and not by the group, every step holds every kind of
-task in equal parts.
+task, and more of those that can still be learned (`rl/curriculum.py`).
 
 Writes OUTPUT_DIR/ (adapter, checkpoints, metrics.jsonl, rollouts.jsonl),
 RUN_DIR/episodes/grpo.jsonl and RUN_DIR/summary.json.
@@ -11,10 +11,7 @@ RUN_DIR/episodes/grpo.jsonl and RUN_DIR/summary.json.
 
 from __future__ import annotations
 
-import random
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,13 +31,13 @@ from agents.models import (
 )
 from agents.summary import write_stage_summary
 from envs.tasks.load import load_tasks
-from rewards.episode import Task
 from rewards.trl_rewards import scaled_return
+from rl.curriculum import Curriculum
 from rl.trainer import ToolUseGRPOTrainer
 from sft.checkpoints import last_checkpoint
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 from sft.interrupt import StopOnInterrupt
-from sft.train import evaluate_stage, evaluation_tasks
+from sft.train import evaluate_stage, evaluation_tasks, save_adapter
 
 DESCRIPTION = (
     "GRPO over episodes of MCP-v0 from the adapter of sft.train. "
@@ -62,6 +59,27 @@ class ReinforceArguments:
     gate_groups: bool = field(
         default=False, metadata={"help": "No gradient from groups without any success."}
     )
+    rollout_turns: int = field(
+        default=0,
+        metadata={
+            "help": "Turn limit of training episodes (0: --max_turns). What a failed episode says "
+            "to its end costs time and teaches little."
+        },
+    )
+    learnability: float = field(
+        default=0.5,
+        metadata={
+            "help": "Share of the groups dealt to kinds of task by how mixed their results are "
+            "(0: every kind equally often)."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be played."""
+        if self.rollout_turns < 0:
+            raise ValueError(f"--rollout_turns must not be negative: {self.rollout_turns}")
+        if not 0 <= self.learnability <= 1:
+            raise ValueError(f"--learnability is a share from 0 to 1, not {self.learnability}")
 
 
 def main(
@@ -78,20 +96,21 @@ def main(
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             (output / name).unlink(missing_ok=True)
     stop = StopOnInterrupt()
+    curriculum = Curriculum(tasks, config.seed, reinforce.learnability)
     trainer = ToolUseGRPOTrainer(
-        tasks=tasks,
+        curriculum=curriculum,
         reward=scaled_return(reinforce.return_scale),
         sampling=SamplingConfig(
             max_turn_tokens=policy.max_turn_tokens,
             max_length=policy.max_length_tokens,
             seed=config.seed,
         ),
-        max_turns=play.max_turns,
+        max_turns=reinforce.rollout_turns or play.max_turns,
         gate_groups=reinforce.gate_groups,
         log_dir=output,
         model=model,
         args=config,
-        train_dataset=balanced_dataset(tasks, config),
+        train_dataset=places(config, len(tasks)),
         processing_class=tokenizer,
         callbacks=[stop],
     )
@@ -102,8 +121,7 @@ def main(
         trainer.close()
     if stop.interrupted:
         return
-    trainer.model.save_pretrained(output, selected_adapters=["default"])
-    tokenizer.save_pretrained(output)
+    save_adapter(trainer.model, tokenizer, output)
     evaluate_stage("grpo", trainer.model, tokenizer, evaluation_tasks(play), policy, play)
     write_stage_summary(Path(play.run_dir))
     sys.stdout.write(
@@ -124,31 +142,17 @@ def starting_model(policy: PolicyArguments, reinforce: ReinforceArguments, seed:
     return add_adapter(model, rank=policy.lora_r, alpha=policy.lora_alpha, seed=seed)
 
 
-def balanced_dataset(tasks: Sequence[Task], config: GRPOConfig) -> Dataset:
-    """Return the order in which tasks are played: every kind equally often, spread evenly.
+def places(config: GRPOConfig, tasks: int) -> Dataset:
+    """Return the rows that TRL goes through: numbered groups, to which the curriculum deals tasks.
 
-    Kinds are dealt in rounds, each round in a new order and each kind's tasks in a random order
-    that begins again when they are used up. So a step's groups cover the kinds as evenly as their
-    number allows, and a kind that a policy is bad at is never left out.
+    Args:
+        config: Its `max_steps` decides how many; without it an epoch has one for each task.
+        tasks: Number of training tasks.
     """
     groups = config.generation_batch_size // config.num_generations
-    wanted = groups * max(1, config.max_steps if config.max_steps > 0 else len(tasks) // groups)
-    rng = random.Random(f"order/{config.seed}")
-    by_kind: dict[str, list[Task]] = defaultdict(list)
-    for task in tasks:
-        by_kind[task.kind].append(task)
-    decks: dict[str, list[Task]] = {kind: [] for kind in sorted(by_kind)}
-    order: list[Task] = []
-    while len(order) < wanted:
-        for kind in rng.sample(sorted(by_kind), len(by_kind)):
-            if not decks[kind]:
-                decks[kind] = rng.sample(by_kind[kind], len(by_kind[kind]))
-            order.append(decks[kind].pop())
+    steps = config.max_steps if config.max_steps > 0 else max(1, tasks // groups)
     return Dataset.from_list(
-        [
-            {"prompt": [{"role": "user", "content": task.prompt, "task_id": task.id}]}
-            for task in order[:wanted]
-        ]
+        [{"prompt": [{"role": "user", "content": f"group {i}"}]} for i in range(groups * steps)]
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from gymnasium.vector import AutoresetMode
 from trl import GRPOTrainer
 
@@ -26,6 +27,7 @@ from envs.vector_env import MCPVectorEnv
 from rewards.episode import MODEL_STATUSES, Episode, Outcome, Task
 from rewards.matrix import RewardMatrix
 from rewards.serialise import episode_to_json
+from rl.curriculum import Curriculum
 
 Reward = Callable[..., list[float | None]]
 
@@ -34,7 +36,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
     """GRPO over episodes of MCP-v0.
 
     Args:
-        tasks: The training tasks; rows of `train_dataset` name them by id.
+        curriculum: Deals the training tasks; a row of `train_dataset` is a group that gets one.
         reward: Scores stored episodes (see `rewards/trl_rewards.py`).
         sampling: How turns are sampled; its seed is combined with the step.
         max_turns: Turn limit of the environment.
@@ -47,7 +49,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
     def __init__(
         self,
         *,
-        tasks: Sequence[Task],
+        curriculum: Curriculum,
         reward: Reward,
         sampling: SamplingConfig,
         max_turns: int,
@@ -56,7 +58,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         rollouts_per_step: int = 2,
         **options: Any,
     ) -> None:
-        self._tasks = {task.id: task for task in tasks}
+        self._curriculum = curriculum
         self._sampling = sampling
         self._max_turns = max_turns
         self._gate_groups = gate_groups
@@ -65,7 +67,10 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         self._env: MCPVectorEnv | None = None
         self._step_metrics: dict[str, Any] = {}
         self._heard: torch.Tensor | None = None
-        super().__init__(reward_funcs=[reward], rollout_func=self._play, **options)
+        callbacks = [*options.pop("callbacks", ()), curriculum]  # so it is saved with the trainer
+        super().__init__(
+            reward_funcs=[reward], rollout_func=self._play, callbacks=callbacks, **options
+        )
         log_dir.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
@@ -78,7 +83,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
     def _play(self, prompts: Sequence[Any], trainer: Any) -> dict[str, list[Any]]:
         """Play one episode per prompt (TRL's `rollout_func`)."""
         started = time.monotonic()
-        tasks = [self._tasks[prompt[-1]["task_id"]] for prompt in prompts]
+        tasks = self._deal(len(prompts))
         model = self.accelerator.unwrap_model(self.model)
         seed = hash((self._sampling.seed, self.state.global_step)) % 2**31
         sampling = SamplingConfig(
@@ -91,15 +96,34 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         played = rollout(
             player, tasks, max_turns=self._max_turns, env=self._environment(len(tasks))
         )
+        self._note_results([trajectory.episode for trajectory in played])
         self._note_rollouts(played, time.monotonic() - started)
         return trl_rows(played, self.processing_class.eos_token_id)
+
+    def _deal(self, rows: int) -> list[Task]:
+        """Return the task of each row of this process: the same for all rows of a group.
+
+        Every process deals to all groups, from the same results, and takes its own rows.
+        """
+        everywhere = rows * self.accelerator.num_processes
+        dealt = self._curriculum.deal(everywhere // self.num_generations)
+        first = rows * self.accelerator.process_index
+        return [dealt[i // self.num_generations] for i in range(first, first + rows)]
+
+    def _note_results(self, episodes: Sequence[Episode]) -> None:
+        outcomes = [
+            (one.task.kind, one.success) for one in episodes if one.status in MODEL_STATUSES
+        ]
+        if self.accelerator.num_processes > 1:
+            outcomes = gather_object(outcomes)
+        self._curriculum.note(outcomes)
 
     def _environment(self, size: int) -> MCPVectorEnv:
         if self._env is None or self._env.num_envs != size:
             self.close()
             self._env = MCPVectorEnv(
                 num_envs=size,
-                tasks=list(self._tasks.values()),
+                tasks=self._curriculum.tasks,
                 max_turns=self._max_turns,
                 matrix=RewardMatrix(),
                 autoreset_mode=AutoresetMode.DISABLED,

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,10 @@ import rl.grpo
 from agents.cli import run
 from agents.errors import ModelNotFoundError
 from agents.models import EMBEDDED_FOLDER, base_of_adapter, load_model
+from rewards.episode import Task
 from rewards.serialise import read_episodes, write_tasks
-from rl.grpo import ReinforceArguments, balanced_dataset, main, starting_model
+from rl.curriculum import Curriculum
+from rl.grpo import ReinforceArguments, main, places, starting_model
 from sft.flags import PolicyArguments, TaskArguments
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
@@ -211,60 +212,77 @@ def test_a_missing_warm_start_names_the_command_that_makes_it(
     )
 
 
-# --- the order of the tasks ---------------------------------------------------------------------
+# --- the groups ---------------------------------------------------------------------------------
 
 
-def order(config: GRPOConfig, tasks: Any = TRAIN) -> list[str]:
-    return [row["prompt"][0]["task_id"] for row in balanced_dataset(tasks, config)]
-
-
-def config_of(groups: int, steps: int, seed: int = 0) -> GRPOConfig:
+def config_of(groups: int, steps: int) -> GRPOConfig:
     return GRPOConfig(
         output_dir="unused",
         per_device_train_batch_size=2 * groups,
         num_generations=2,
         max_steps=steps,
-        seed=seed,
         **ON_A_CPU,
     )
 
 
-def kind_of(task_id: str) -> str:
-    return {task.id: task.kind for task in TRAIN}[task_id]
+def test_trl_gets_a_row_for_each_group_of_the_run() -> None:
+    assert len(places(config_of(groups=6, steps=4), tasks=15)) == 24
 
 
-def test_every_step_holds_every_kind_in_equal_parts() -> None:
-    names = order(config_of(groups=6, steps=4))
-    assert len(names) == 24
-    for start in range(0, 24, 6):
-        assert Counter(map(kind_of, names[start : start + 6])) == dict.fromkeys(KINDS, 2)
+def test_without_a_number_of_steps_an_epoch_has_a_group_for_each_task() -> None:
+    assert len(places(config_of(groups=6, steps=-1), tasks=15)) == 12
 
 
-def test_a_rare_kind_is_played_as_often_as_a_common_one() -> None:
-    uneven = [*TRAIN[:5], TRAIN[5]]
-    names = order(config_of(groups=2, steps=6), uneven)
-    assert Counter(map(kind_of, names)) == {"sum": 6, "total": 6}
+def test_a_learnability_that_is_no_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="--learnability is a share from 0 to 1, not 2"):
+        ReinforceArguments(learnability=2.0)
 
 
-def test_no_task_is_played_again_before_every_task_of_its_kind_was() -> None:
-    names = order(config_of(groups=3, steps=10))
-    for kind in KINDS:
-        mine = [name for name in names if kind_of(name) == kind]
-        assert len(set(mine[:5])) == len(set(mine[5:])) == 5
+def test_a_negative_turn_limit_is_refused() -> None:
+    with pytest.raises(ValueError, match="--rollout_turns must not be negative: -1"):
+        ReinforceArguments(rollout_turns=-1)
 
 
-def test_the_seed_decides_the_order() -> None:
-    one, same, other = (order(config_of(3, 5, seed)) for seed in (0, 0, 1))
-    assert one == same != other
+@pytest.mark.parametrize(("rollout_turns", "limit"), [(0, 3), (2, 2)])
+def test_training_episodes_have_a_turn_limit_of_their_own_if_one_is_given(
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rollout_turns: int,
+    limit: int,
+) -> None:
+    given: list[int] = []
+
+    class Stop(Exception):
+        pass
+
+    def trainer(max_turns: int, **options: Any) -> None:
+        given.append(max_turns)
+        raise Stop
+
+    monkeypatch.setattr(rl.grpo, "ToolUseGRPOTrainer", trainer)
+    policy, play, _, config = flags(place, tmp_path)
+    reinforce = ReinforceArguments(adapter=str(place / "sft"), rollout_turns=rollout_turns)
+    with pytest.raises(Stop):
+        main(policy, play, reinforce, config)
+    assert given == [limit]
 
 
-def test_a_prompt_is_that_of_its_task() -> None:
-    rows = balanced_dataset(TRAIN, config_of(3, 5))
-    prompts = {task.id: task.prompt for task in TRAIN}
-    for row in rows:
-        (message,) = row["prompt"]
-        assert message["role"] == "user"
-        assert message["content"] == prompts[message["task_id"]]
+def test_a_resumed_run_deals_on_from_the_checkpoint(
+    finished: tuple[Path, str], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dealt: list[int] = []
+    original = Curriculum.deal
+
+    def deal(self: Curriculum, groups: int) -> list[Task]:
+        dealt.append(self.state()["attributes"]["dealt"])
+        return original(self, groups)
+
+    monkeypatch.setattr(Curriculum, "deal", deal)
+    monkeypatch.setattr(rl.grpo, "evaluate_stage", lambda *arguments: None)
+    shutil.copytree(finished[0], tmp_path / "runs")
+    main(*flags(place, tmp_path / "runs", max_steps=3, resume_from_checkpoint="true"))
+    assert dealt == [2]
 
 
 # --- a kill -------------------------------------------------------------------------------------

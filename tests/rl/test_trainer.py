@@ -23,6 +23,7 @@ from rewards.episode import Episode, Outcome, Status, Turn
 from rewards.judge import rescore
 from rewards.serialise import episode_from_json
 from rewards.trl_rewards import scaled_return
+from rl.curriculum import Curriculum
 from rl.trainer import (
     ToolUseGRPOTrainer,
     groups_with_success,
@@ -107,12 +108,9 @@ def build(tmp_path: Path, tokenizer: Any) -> Build:
             "disable_tqdm": True,
             **options,
         }
-        rows = [
-            {"prompt": [{"role": "user", "content": task.prompt, "task_id": task.id}]}
-            for task in TASKS * 2
-        ]
+        rows = [{"prompt": [{"role": "user", "content": f"group {i}"}]} for i in range(8)]
         return Watched(
-            tasks=TASKS,
+            curriculum=Curriculum(TASKS, seed=0, learnability=0.0),
             reward=reward,
             sampling=SamplingConfig(max_turn_tokens=8, max_length=2000, seed=seed),
             max_turns=max_turns,

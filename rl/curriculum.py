@@ -1,0 +1,133 @@
+"""Which tasks a step of GRPO plays: every kind its share, and more of what can still be learned.
+
+A group whose episodes all end alike has no advantage, so a kind that always succeeds, or never,
+teaches nothing. With success rate p of a kind, p (1 - p) is the variance of an episode's success,
+which the expected advantage grows with ("learnability" in Rutherford et al. 2024, arXiv:2408.15099;
+for language models Foster et al. 2025, arXiv:2502.12272). Part of every step goes to the kinds in
+proportion to it; the rest is dealt evenly, so that no kind is left out and a lost one is noticed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from rewards.episode import Task
+
+# What was seen before counts this much less each time a kind is played again.
+MEMORY = 0.8
+
+
+class Curriculum(TrainerCallback, ExportableState):
+    """Deals tasks to the groups of a generation, and remembers how each kind went.
+
+    As a callback of the trainer it is saved in each checkpoint and continues from it.
+
+    Args:
+        tasks: The tasks to deal from.
+        seed: Seed of every draw; with the same results the same tasks are dealt.
+        learnability: Share of the groups that go to the kinds in proportion to p (1 - p); the
+            rest is dealt evenly (0 to 1).
+    """
+
+    def __init__(self, tasks: Sequence[Task], seed: int, learnability: float) -> None:
+        if not 0 <= learnability <= 1:
+            raise ValueError(f"learnability is a share from 0 to 1, not {learnability}")
+        self.tasks = list(tasks)
+        self._by_kind: dict[str, list[Task]] = defaultdict(list)
+        for task in tasks:
+            self._by_kind[task.kind].append(task)
+        self._kinds = sorted(self._by_kind)
+        self._seed = seed
+        self._learnability = learnability
+        self._dealt = 0
+        self._played = dict.fromkeys(self._kinds, 0)
+        self._successes = dict.fromkeys(self._kinds, 0.0)
+        self._episodes = dict.fromkeys(self._kinds, 0.0)
+
+    def shares(self) -> dict[str, float]:
+        """Return the expected share of the groups of each kind; they sum to 1.
+
+        The success rate is estimated with one success and one failure added, so that a kind
+        nobody has played is the most promising one.
+        """
+        rates = {
+            kind: (self._successes[kind] + 1) / (self._episodes[kind] + 2) for kind in self._kinds
+        }
+        weights = {kind: rate * (1 - rate) for kind, rate in rates.items()}
+        total = sum(weights.values())
+        even = (1 - self._learnability) / len(self._kinds)
+        return {kind: even + self._learnability * weights[kind] / total for kind in self._kinds}
+
+    def deal(self, groups: int) -> list[Task]:
+        """Return the tasks of the next generation, one for each group.
+
+        Kinds get as many groups as their share says, rounded up or down (systematic sampling); no
+        task comes again before every task of its kind came.
+        """
+        rng = random.Random(f"order/{self._seed}/{self._dealt}")
+        self._dealt += 1
+        shares = self.shares()
+        kinds = rng.sample(self._kinds, len(self._kinds))
+        tasks: list[Task] = []
+        reached, offset = 0.0, rng.random()
+        for kind in kinds:
+            reached += shares[kind] * groups
+            while len(tasks) < groups and len(tasks) + offset < reached:
+                tasks.append(self._next(kind))
+        while len(tasks) < groups:  # rounding of the last sum
+            tasks.append(self._next(kinds[-1]))
+        return tasks
+
+    def note(self, outcomes: Iterable[tuple[str, bool]]) -> None:
+        """Remember how the episodes of a generation ended.
+
+        Args:
+            outcomes: Kind of the task and success, for each episode.
+        """
+        results: dict[str, list[bool]] = defaultdict(list)
+        for kind, success in outcomes:
+            results[kind].append(success)
+        for kind, successes in results.items():
+            self._successes[kind] = MEMORY * self._successes[kind] + sum(successes)
+            self._episodes[kind] = MEMORY * self._episodes[kind] + len(successes)
+
+    def _next(self, kind: str) -> Task:
+        tasks = self._by_kind[kind]
+        shuffle, place = divmod(self._played[kind], len(tasks))
+        self._played[kind] += 1
+        return random.Random(f"deck/{self._seed}/{kind}/{shuffle}").sample(tasks, len(tasks))[place]
+
+    # --- saved and restored with the trainer ---------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold."""
+        kept = {
+            "dealt": self._dealt,
+            "played": self._played,
+            "successes": self._successes,
+            "episodes": self._episodes,
+        }
+        return {"args": {}, "attributes": kept}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        kept = saved["attributes"]
+        self._dealt = kept["dealt"]
+        for mine, theirs in (
+            (self._played, kept["played"]),
+            (self._successes, kept["successes"]),
+            (self._episodes, kept["episodes"]),
+        ):
+            mine.update({kind: theirs[kind] for kind in self._kinds if kind in theirs})
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Continue from the checkpoint that the trainer resumes from."""
+        saved = state.stateful_callbacks.get("Curriculum")
+        if isinstance(saved, dict) and "dealt" in saved["attributes"] and state.global_step:
+            self.restore(saved)
