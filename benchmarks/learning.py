@@ -6,7 +6,7 @@ Recipes (each run goes to RUN_DIR/RECIPE/seedN; finished runs are kept and only 
 
     recipe          SFT on 60 traces, then GRPO (configs/starter-sft.yaml, starter-grpo.yaml)
     no-warm-start   GRPO from the base model
-    group-scaled    the recipe with returns divided by the spread of each group
+    group-scaled    from the same warm start, returns divided by the spread of each group
     sft-long        SFT on the same traces with about GRPO's compute
     sft-600         SFT on ten times the traces (in 6 views each instead of 30)
 
@@ -25,21 +25,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 Flags = tuple[str, ...] | None
+ONCE = ("--eval_base", "false")  # the base policy is the same in every run
 RECIPES: dict[str, tuple[Flags, Flags]] = {
     "recipe": ((), ()),
     "no-warm-start": (None, ("--adapter", "none")),
-    "group-scaled": ((), ("--scale_rewards", "group")),
-    "sft-long": (("--num_train_epochs", "5"), None),
-    "sft-600": (("--num_traces", "600", "--views", "6"), None),
+    "group-scaled": (None, ("--scale_rewards", "group")),
+    "sft-long": ((*ONCE, "--num_train_epochs", "5"), None),
+    "sft-600": ((*ONCE, "--num_traces", "600", "--views", "6"), None),
 }
 """Flags for `sft.train` and for `rl.grpo`; None: that stage is left out."""
 
 LIMIT_S = 3600.0
 
 
-def commands(recipe: str, seed: int, folder: Path, threads: int) -> list[list[str]]:
-    """Return the commands of one run."""
+def commands(recipe: str, seed: int, root: Path, threads: int) -> list[list[str]]:
+    """Return the commands of one run; GRPO without an SFT stage starts from that of `recipe`."""
     sft_flags, grpo_flags = RECIPES[recipe]
+    folder = place(root, recipe, seed)
+    warm = folder if sft_flags is not None else place(root, "recipe", seed)
     common = ["--run_dir", str(folder), "--seed", str(seed), "--threads", str(threads)]
     result = []
     if sft_flags is not None:
@@ -47,20 +50,24 @@ def commands(recipe: str, seed: int, folder: Path, threads: int) -> list[list[st
         result.append([*sft, *common, *sft_flags])
     if grpo_flags is not None:
         grpo = [sys.executable, "-m", "rl.grpo", "--output_dir", str(folder / "grpo")]
-        start = () if sft_flags is None else ("--adapter", str(folder / "sft"))
-        result.append([*grpo, *start, *common, *grpo_flags])
+        result.append([*grpo, "--adapter", str(warm / "sft"), *common, *grpo_flags])
     return result
+
+
+def place(root: Path, recipe: str, seed: int) -> Path:
+    """Return the folder of a run."""
+    return root / recipe / f"seed{seed}"
 
 
 def run(recipe: str, seed: int, root: Path, threads: int) -> Path:
     """Run one recipe with one seed unless it is finished; return its folder."""
-    folder = root / recipe / f"seed{seed}"
+    folder = place(root, recipe, seed)
     if (folder / "finished").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     with (folder / "log.txt").open("w", encoding="utf-8") as log:
-        for command in commands(recipe, seed, folder, threads):
+        for command in commands(recipe, seed, root, threads):
             log.write(" ".join(command) + "\n")
             log.flush()
             subprocess.run(
@@ -89,7 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="Write the figures here.")
     flags = parser.parse_args(arguments)
     wanted = [(recipe, seed) for recipe in flags.recipes for seed in flags.seeds]
+    first = sorted({seed for recipe, seed in wanted if recipe in ("recipe", "group-scaled")})
     with ThreadPoolExecutor(flags.jobs) as pool:
+        # Others start from its warm start, so the recipe itself comes first.
+        list(pool.map(lambda seed: run("recipe", seed, flags.run_dir, flags.threads), first))
         folders = list(pool.map(lambda w: run(*w, flags.run_dir, flags.threads), wanted))
     if flags.json:
         result = {f"{r}/seed{s}": figures(f) for (r, s), f in zip(wanted, folders, strict=True)}

@@ -50,12 +50,12 @@ def test_every_command_of_every_recipe_is_read_by_the_program_it_calls(
                 command[3:],
                 default_config=CONFIGS / config,
             )
-            assert task_flags.run_dir == str(tmp_path)
+            assert task_flags.run_dir == str(tmp_path / recipe / "seed1")
             assert trainer_flags.seed == 1
             if recipe == "no-warm-start":
                 assert own_flags.adapter == "none"
             elif own is ReinforceArguments:
-                assert own_flags.adapter == str(tmp_path / "sft")
+                assert own_flags.adapter == str(tmp_path / "recipe" / "seed1" / "sft")
 
 
 def test_the_alternatives_differ_from_the_recipe_in_what_their_names_say(
@@ -65,8 +65,10 @@ def test_the_alternatives_differ_from_the_recipe_in_what_their_names_say(
     assert [command[2] for command in flags["no-warm-start"]] == ["rl.grpo"]
     assert [command[2] for command in flags["sft-long"]] == ["sft.train"]
     assert [command[2] for command in flags["sft-600"]] == ["sft.train"]
-    assert flags["group-scaled"][0] == flags["recipe"][0]
-    assert flags["group-scaled"][1] == [*flags["recipe"][1], "--scale_rewards", "group"]
+    recipe = " ".join(flags["recipe"][1])
+    for name in ("--output_dir", "--run_dir"):
+        recipe = recipe.replace(f"{name} {tmp_path}/recipe", f"{name} {tmp_path}/group-scaled")
+    assert " ".join(flags["group-scaled"][0]) == f"{recipe} --scale_rewards group"
 
 
 def test_finished_runs_are_read_and_not_run_again(
