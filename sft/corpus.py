@@ -117,7 +117,7 @@ EXERCISES: tuple[tuple[Callable[[Dice], Document], int], ...] = (
     (build_exercise, 3),
     (rewrite_exercise, 3),
     (read_exercise, 4),
-    (names_exercise, 10),
+    (names_exercise, 5),
 )
 
 

@@ -102,6 +102,8 @@ TEXTS: tuple[Callable[[random.Random], str], ...] = (
     code,
     date,
     email,
+    email,
+    handle,
     handle,
     phone,
     symbol,
