@@ -128,6 +128,6 @@ class Curriculum(TrainerCallback, ExportableState):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Continue from the checkpoint that the trainer resumes from."""
-        saved = state.stateful_callbacks.get("Curriculum")
-        if isinstance(saved, dict) and "dealt" in saved["attributes"] and state.global_step:
+        saved = state.stateful_callbacks.get(type(self).__name__)
+        if saved:  # in a new run it is what `state` returns now
             self.restore(saved)

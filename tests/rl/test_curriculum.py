@@ -121,15 +121,15 @@ def test_a_restored_curriculum_deals_on_where_the_saved_one_was() -> None:
     whole.note([("sum", True)] * 8 + [("total", False)] * 8)
     saved = json.loads(json.dumps(whole.state()))
     resumed = curriculum(learnability=0.7)
-    state = SimpleNamespace(stateful_callbacks={"Curriculum": saved}, global_step=1)
+    state = SimpleNamespace(stateful_callbacks={"Curriculum": saved})
     resumed.on_train_begin(None, state, None)
     assert resumed.shares() == whole.shares()
     assert [task.id for task in resumed.deal(9)] == [task.id for task in whole.deal(9)]
 
 
-def test_a_new_run_starts_from_the_beginning() -> None:
-    dealer = curriculum()
-    fresh = dealer.state()
-    state = SimpleNamespace(stateful_callbacks={"Curriculum": fresh}, global_step=0)
-    dealer.on_train_begin(None, state, None)
-    assert dealer.state() == fresh
+def test_a_checkpoint_without_a_curriculum_leaves_it_as_it_is() -> None:
+    dealer, untouched = curriculum(learnability=0.7), curriculum(learnability=0.7)
+    dealer.deal(4)
+    untouched.deal(4)
+    dealer.on_train_begin(None, SimpleNamespace(stateful_callbacks={}), None)
+    assert dealer.state() == untouched.state()

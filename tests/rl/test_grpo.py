@@ -21,7 +21,13 @@ from trl import GRPOConfig
 import rl.grpo
 from agents.cli import run
 from agents.errors import ModelNotFoundError
-from agents.models import EMBEDDED_FOLDER, base_of_adapter, load_model
+from agents.models import (
+    EMBEDDED_FOLDER,
+    add_adapter,
+    base_of_adapter,
+    load_model,
+    load_tokenizer,
+)
 from rewards.episode import Task
 from rewards.serialise import read_episodes, write_tasks
 from rl.curriculum import Curriculum
@@ -348,3 +354,20 @@ def test_a_run_that_was_killed_and_resumed_ends_like_one_that_was_not(
         for name in ("whole", "cut")
     ]
     assert stages[0] == stages[1]
+
+
+# --- saving -------------------------------------------------------------------------------------
+
+
+def test_saving_an_adapter_of_the_embedded_policy_asks_no_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "peft.utils.save_and_load.check_file_exists_on_hf_hub",
+        lambda name, *rest, **options: asked.append(name),
+    )
+    model = add_adapter(load_model("embedded"), rank=4, alpha=8, seed=0)
+    rl.grpo.save_adapter(model, load_tokenizer("embedded"), tmp_path)
+    assert asked == []
+    assert base_of_adapter(tmp_path) == "embedded"
