@@ -8,7 +8,7 @@ Recipes (each run goes to RUN_DIR/RECIPE/seedN; finished runs are kept and only 
     no-warm-start   GRPO from the base model
     group-scaled    from the same warm start, returns divided by the spread of each group
     sft-long        SFT on the same traces with about GRPO's compute
-    sft-600         SFT on ten times the traces (in 6 views each instead of 30)
+    sft-600         SFT on ten times the traces (in 10 views each instead of 50)
 
 Prints a markdown table of every run and, with `--json FILE`, the figures of each.
 """
@@ -30,8 +30,8 @@ RECIPES: dict[str, tuple[Flags, Flags]] = {
     "recipe": ((), ()),
     "no-warm-start": (None, ("--adapter", "none")),
     "group-scaled": (None, ("--scale_rewards", "group")),
-    "sft-long": ((*ONCE, "--num_train_epochs", "5"), None),
-    "sft-600": ((*ONCE, "--num_traces", "600", "--views", "6"), None),
+    "sft-long": ((*ONCE, "--num_train_epochs", "4"), None),
+    "sft-600": ((*ONCE, "--num_traces", "600", "--views", "10"), None),
 }
 """Flags for `sft.train` and for `rl.grpo`; None: that stage is left out."""
 

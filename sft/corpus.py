@@ -3,7 +3,9 @@
 It teaches what a small base model knows before it meets our tools: ChatML, JSON, copying, reading
 a value by its key, and calling OTHER tools, in another dialect (`use {...}` instead of
 `<tool_call>` tags), so that the base policy cannot play the mock world but a few traces suffice to
-show it how. What is covered:
+show it how. In most sessions the model READS calls that open with `<tool_call>`, but is
+asked to say `use` in that place all the same (`training_row`): it knows how such a call goes on and
+never opens one by itself. What is covered:
 
     copy        repeat words, ids, numbers, quoted text, any token of the vocabulary
     build       make a JSON object out of pairs; the Hermes form of a call as a rewriting exercise
@@ -23,10 +25,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agents.template import ChatTemplate
 from sft.dialogues import DIALOGUES, Dialogue, Message, answer, assistant, drawn, user
-from sft.gadgets import MOST_OFFERED, Dice, call_text, hermes_text, tool_name, toolbox
+from sft.gadgets import (
+    MOST_OFFERED,
+    Dice,
+    call_text,
+    hermes_text,
+    in_hermes_form,
+    tool_name,
+    toolbox,
+)
 from sft.lexicon import ATTRIBUTES, GENERAL, NOUNS, PLACES, VERBS, WRITE_VERBS
 from sft.values import attributes, entity_noun, formula, phrase, shown, value
+
+
+HERMES_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,39 @@ class Document:
 
     messages: list[Message]
     tools: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A document as token ids.
+
+    Attributes:
+        ids: What the model reads.
+        targets: What it is asked to say in each place, as many.
+        mask: 1 where the assistant speaks, else 0, as many.
+    """
+
+    ids: list[int]
+    targets: list[int]
+    mask: list[int]
+
+
+def training_row(template: ChatTemplate, document: Document) -> Row:
+    """Return the token ids of a document and what is asked of the model in each place.
+
+    What is asked is what stands there, with one exception: where a call of a session opens in the
+    Hermes form, the opening of the corpus's own dialect is asked for.
+    """
+    ids, mask = template.training_row(document.messages, document.tools)
+    targets = list(ids)
+    if document.tools:
+        tokenizer = template.tokenizer
+        hermes, own = (tokenizer.encode(form("", {}))[0] for form in (hermes_text, call_text))
+        targets = [
+            own if token == hermes and said else token
+            for token, said in zip(ids, mask, strict=True)
+        ]
+    return Row(ids, targets, mask)
 
 
 # --- exercises without tools ----------------------------------------------------------------------
@@ -129,6 +176,8 @@ def session(rng: Dice, dialogues: Sequence[Dialogue]) -> Document:
     gadgets = [gadget for dialogue in dialogues for gadget in dialogue.gadgets]
     absent = {noun for dialogue in dialogues for noun in dialogue.absent}
     messages = [message for dialogue in dialogues for message in dialogue.messages]
+    if rng.random() < HERMES_SHARE:
+        messages = [{**m, "content": in_hermes_form(m["content"])} for m in messages]
     return Document(messages, toolbox(rng, gadgets, absent))
 
 

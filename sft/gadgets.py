@@ -16,6 +16,8 @@ SHARED_VERBS = 0.5
 KNOWN_VERBS = 0.8
 KEY_SUFFIXES = ("key", "ref", "code", "tag", "no", "slug")
 MOST_OFFERED = 6
+OPENING = 'use {"name": '
+HERMES_OPENING = '<tool_call>\n{"name": '
 
 
 class Dice(random.Random):
@@ -123,13 +125,17 @@ def call_text(name: str, arguments: dict[str, Any]) -> str:
     It ends as a Hermes call does, so that a warm start has one token to learn: the opening.
     """
     body = json.dumps(arguments, ensure_ascii=False)
-    return f'use {{"name": "{name}", "arguments": {body}}}\n</tool_call>'
+    return f'{OPENING}"{name}", "arguments": {body}}}\n</tool_call>'
 
 
 def hermes_text(name: str, arguments: dict[str, Any]) -> str:
     """Return a call in the Hermes form that the Qwen3 template renders."""
-    body = json.dumps(arguments, ensure_ascii=False)
-    return f'<tool_call>\n{{"name": "{name}", "arguments": {body}}}\n</tool_call>'
+    return in_hermes_form(call_text(name, arguments))
+
+
+def in_hermes_form(text: str) -> str:
+    """Return what the assistant says with every call opened as the Hermes form opens it."""
+    return text.replace(OPENING, HERMES_OPENING)
 
 
 def tool_name(rng: Dice, noun: str, *, write: bool = False) -> str:

@@ -1,13 +1,9 @@
 """Pretrain the embedded policy from scratch on the synthetic corpus: `python -m sft.pretrain`.
 
 A Qwen3-architecture model of about one million parameters learns ChatML, JSON, copying and the
-calling of OTHER tools (see `sft/corpus.py`). With two threads a run of 4,000 steps took 28
+calling of OTHER tools (see `sft/corpus.py`). With two threads a run of 4,000 steps takes about 28
 minutes on 2 cores; given the shipped tokenizer it is deterministic on one machine with one number
-of threads.
-
-The weights in `agents/embedded` were made by this script as it was at commit 03520a5. The
-present defaults make a base that is better at its own corpus and no better a start (LOG.md,
-fourth session, pt13, and why).
+of threads. The weights in `agents/embedded` are what its defaults make.
 
 Recipe: documents go from short exercises to dialogues with tools; Muon on the matrices, AdamW on
 the rest; the loss counts what the assistant says fully and everything else a little. Beside it
@@ -36,11 +32,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3Config, Qw
 
 from agents.cli import parse_flags
 from agents.template import ChatTemplate
-from sft.corpus import EXERCISES, draw, session
+from sft.corpus import EXERCISES, Row, draw, session, training_row
 from sft.dialogues import DIALOGUES, Dialogue
 from sft.gadgets import Dice
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 IGNORED_WEIGHT = 0.0
 # A turn's first token decides between a call and an answer; it is one token among dozens.
 DECISION_WEIGHT = 3.0
@@ -76,7 +72,11 @@ class PretrainArguments:
 
 
 class CorpusBatches(IterableDataset[Batch]):
-    """Batches of similar length under a token budget, from short documents to long ones."""
+    """Batches of similar length under a token budget, from short documents to long ones.
+
+    A batch is three tensors of shape (rows, tokens): what the model reads, what it is asked to
+    say in each place, and the loss weights.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, arguments: PretrainArguments) -> None:
         self.tokenizer = tokenizer
@@ -92,34 +92,34 @@ class CorpusBatches(IterableDataset[Batch]):
             rows = []
             for _ in range(DRAWN_AT_ONCE):
                 document = draw(rng, share, vocabulary)
-                rows.append(template.training_row(document.messages, document.tools))
+                rows.append(training_row(template, document))
             batches = list(self._batches(rows, rng))
             rng.shuffle(batches)
             yield from batches
             step += len(batches)
 
-    def _batches(
-        self, rows: list[tuple[list[int], list[int]]], rng: random.Random
-    ) -> Iterator[Batch]:
-        rows = sorted(rows, key=lambda row: len(row[0]))
-        batch: list[tuple[list[int], list[int]]] = []
+    def _batches(self, rows: list[Row], rng: random.Random) -> Iterator[Batch]:
+        rows = sorted(rows, key=lambda row: len(row.ids))
+        batch: list[Row] = []
         for row in rows:
-            if batch and len(row[0]) * (len(batch) + 1) > self.arguments.tokens_per_step:
+            if batch and len(row.ids) * (len(batch) + 1) > self.arguments.tokens_per_step:
                 yield self._padded(batch, rng)
                 batch = []
             batch.append(row)
         yield self._padded(batch, rng)
 
-    def _padded(self, rows: list[tuple[list[int], list[int]]], rng: random.Random) -> Batch:
-        width = max(len(ids) for ids, _ in rows)
+    def _padded(self, rows: list[Row], rng: random.Random) -> Batch:
+        width = max(len(row.ids) for row in rows)
         ids = torch.full((len(rows), width), int(self.tokenizer.pad_token_id or 0))
+        targets = ids.clone()
         weights = torch.full((len(rows), width), IGNORED_WEIGHT)
-        for i, (tokens, mask) in enumerate(rows):
-            ids[i, : len(tokens)] = torch.tensor(tokens)
-            weights[i, : len(tokens)] = torch.tensor(
-                [self._weight(before, said, rng) for before, said in pairwise([0, *mask])]
+        for i, row in enumerate(rows):
+            ids[i, : len(row.ids)] = torch.tensor(row.ids)
+            targets[i, : len(row.ids)] = torch.tensor(row.targets)
+            weights[i, : len(row.ids)] = torch.tensor(
+                [self._weight(before, said, rng) for before, said in pairwise([0, *row.mask])]
             )
-        return ids, weights
+        return ids, targets, weights
 
     def _weight(self, before: int, said: int, rng: random.Random) -> float:
         """Return the loss weight of a token, from its mask and that of the token before it."""
@@ -232,14 +232,23 @@ def look_back_weight(progress: float) -> float:
     return LOOK_BACK_WEIGHT * min(1.0, max(0.0, 3 - 5 * progress))
 
 
-def weighted_loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the weighted mean cross-entropy of the next token."""
+def weighted_loss(
+    model: Any, ids: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Return the weighted mean cross-entropy of what is asked for after each token.
+
+    Args:
+        model: The model.
+        ids: What it reads, shape (rows, tokens).
+        targets: What it is asked to say in each place, same shape.
+        weights: Loss weights, same shape.
+    """
     hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state
     wanted = weights[:, 1:].reshape(-1)
     chosen = wanted > 0
     logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[chosen])
     losses = torch.nn.functional.cross_entropy(
-        logits, ids[:, 1:].reshape(-1)[chosen], reduction="none"
+        logits, targets[:, 1:].reshape(-1)[chosen], reduction="none"
     )
     return (losses * wanted[chosen]).sum() / wanted[chosen].sum()
 
@@ -255,10 +264,10 @@ def exact_rates(model: Any, template: ChatTemplate, seed: int, n: int = 24) -> d
             rng.new_document()
             made: Any = make(rng)
             document = session(rng, [made]) if isinstance(made, Dialogue) else made
-            ids, mask = template.training_row(document.messages, document.tools)
-            best = model(input_ids=torch.tensor([ids])).logits[0, :-1].argmax(-1).tolist()
-            hits = [b == i for b, i, said in zip(best, ids[1:], mask[1:], strict=True) if said]
-            right += all(hits)
+            row = training_row(template, document)
+            best = model(input_ids=torch.tensor([row.ids])).logits[0, :-1].argmax(-1).tolist()
+            asked = zip(best, row.targets[1:], row.mask[1:], strict=True)
+            right += all(found == wanted for found, wanted, said in asked if said)
             total += 1
         rates[make.__name__] = right / total
     return rates
@@ -278,14 +287,14 @@ def main(arguments: PretrainArguments) -> None:
     loader = DataLoader(CorpusBatches(tokenizer, arguments), batch_size=None, num_workers=1)
     started, losses = time.monotonic(), []
     progress = tqdm(total=arguments.steps, desc="pretrain", mininterval=5)
-    for step, (ids, weights) in enumerate(loader):
+    for step, (ids, targets, weights) in enumerate(loader):
         if step >= arguments.steps:
             break
         factor = learning_rate_factor(step, arguments.steps)
         groups = [group for stepper in steppers for group in stepper.param_groups]
         for group, rate in zip(groups, base_rates, strict=True):
             group["lr"] = rate * factor
-        loss = weighted_loss(model, ids, weights)
+        loss = weighted_loss(model, ids, targets, weights)
         beside = look_back_weight(step / arguments.steps)
         extra = beside * look_back(ids[:, :-1], weights[:, :-1]) if beside else 0.0
         (loss + extra).backward()

@@ -65,6 +65,10 @@ class WarmStartArguments:
         default=0.0,
         metadata={"help": "Share of the further views with a tool taken away, and a refusal."},
     )
+    other_values: float = field(
+        default=0.0,
+        metadata={"help": "Share of the further views with other names, ids, numbers and texts."},
+    )
     eval_base: bool = field(
         default=True, metadata={"help": "Let the untrained policy play the test tasks first."}
     )
@@ -77,7 +81,7 @@ class WarmStartArguments:
 
     def shown(self) -> Views:
         """Return how the traces are shown."""
-        return Views(self.views, self.mistakes, self.withheld)
+        return Views(self.views, self.mistakes, self.withheld, self.other_values)
 
 
 def main(

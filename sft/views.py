@@ -7,6 +7,9 @@ mistake         one call is wrong first, and the trace goes on from the server's
                 mistake is shown and not trained (`sft/mistakes.py`).
 withheld tool   a tool that the trace calls is not offered, and the policy says so. The same
                 request with and without its tool: what differs is what decides.
+other values    names, ids, numbers, texts and fields are replaced by others wherever they stand
+                (`sft/other_values.py`): what is learned is where they come from. Drawn for every
+                view after the first, those with a mistake or without a tool too.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from envs.tasks.no_call import CANNOT
 from envs.tasks.substitutes import substitutes
 from rewards.episode import ReferenceTurn, Task
 from rewards.goals import NoCall
+from sft.other_values import with_other_values
 from sft.traces import Row, recovery_traces, reference_traces
 
 WITHHELD = "reference with a tool withheld"
@@ -32,17 +36,19 @@ class Views:
         count: How often each trace is shown.
         mistakes: Share of the views after the first with a mistake (0 to 1).
         withheld: Share of the views after the first with a withheld tool (0 to 1).
+        other_values: Share of the views after the first with other values (0 to 1).
     """
 
     count: int = 1
     mistakes: float = 0.0
     withheld: float = 0.0
+    other_values: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that leave nothing to train on."""
         if self.count < 1:
             raise ValueError(f"--views must be at least 1, not {self.count}")
-        for name in ("mistakes", "withheld"):
+        for name in ("mistakes", "withheld", "other_values"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"--{name} is a share from 0 to 1, not {getattr(self, name)}")
         if self.mistakes + self.withheld > 1:
@@ -83,6 +89,8 @@ def demonstrations(tasks: Sequence[Task], max_turns: int, views: Views, seed: in
         instead = {row["id"]: row for row in (*stumbled, *withheld)}
         for trace in traces:
             row = instead.get(trace["id"], trace)
+            if rng.random() < views.other_values:
+                row = with_other_values(row, rng)
             tools = rng.sample(list(row["tools"]), len(row["tools"]))
             rows.append({**row, "id": f"{row['id']}/{number}", "tools": tools})
     return rows

@@ -10,13 +10,22 @@ from typing import Any
 
 import pytest
 
+from agents.models import load_tokenizer
 from agents.template import ChatTemplate
 from envs.tasks.catalogue import mock_catalogue
 from envs.tasks.no_call import OUT_OF_SCOPE
 from mock_mcp.server import served_tools
-from sft.corpus import Document, all_words, draw, session, spelling_exercise
+from sft.corpus import (
+    Document,
+    all_words,
+    draw,
+    rewrite_exercise,
+    session,
+    spelling_exercise,
+    training_row,
+)
 from sft.dialogues import DIALOGUES
-from sft.gadgets import Dice
+from sft.gadgets import HERMES_OPENING, OPENING, Dice
 from sft.lexicon import NOT_PARAMETERS
 from sft.pretrain import printable_tokens
 
@@ -136,12 +145,28 @@ def test_no_phrasing_is_a_request_of_the_corpus_with_other_values(
     assert openings & asked == set()
 
 
-def test_the_base_policy_is_not_taught_the_hermes_form_in_a_dialogue() -> None:
+def test_the_base_policy_is_never_asked_to_open_a_call_in_a_dialogue_as_hermes_does() -> None:
+    template = ChatTemplate(load_tokenizer("embedded"))
+    hermes, own = (template.tokenizer.encode(f'{text}"x')[0] for text in (HERMES_OPENING, OPENING))
     rng = Dice(0)
+    read = 0
     for make, _ in DIALOGUES:
-        for _ in range(40):
-            document = session(rng, [make(rng)])
-            assert not any("<tool_call>" in m["content"] for m in document.messages)
+        for _ in range(20):
+            row = training_row(template, session(rng, [make(rng)]))
+            assert hermes not in row.targets
+            differ = [pair for pair in zip(row.ids, row.targets, strict=True) if pair[0] != pair[1]]
+            assert differ == [(hermes, own)] * row.ids.count(hermes)
+            read += hermes in row.ids
+    assert 0.5 < read / (20 * len(DIALOGUES)) < 0.8
+
+
+def test_an_exercise_asks_for_what_stands_in_it() -> None:
+    template = ChatTemplate(load_tokenizer("embedded"))
+    document = rewrite_exercise(Dice(0))
+    row = training_row(template, document)
+    assert (row.ids, row.mask) == template.training_row(document.messages, [])
+    assert row.targets == row.ids
+    assert template.tokenizer.encode(HERMES_OPENING + '"x')[0] in row.targets
 
 
 # --- what the corpus is -------------------------------------------------------------------------
@@ -180,7 +205,7 @@ def calls(document: Document) -> Iterable[tuple[str, dict[str, Any]]]:
     for message in document.messages:
         if message["role"] == "assistant":
             for line in message["content"].split("\n"):
-                if line.startswith("use {"):
+                if line.startswith(('use {"name"', '{"name"')):
                     call = json.loads(line.removeprefix("use "))
                     yield call["name"], call["arguments"]
 

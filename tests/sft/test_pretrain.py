@@ -37,8 +37,8 @@ def test_the_first_token_of_a_turn_weighs_most_and_padding_nothing(
     arguments: PretrainArguments,
 ) -> None:
     tokenizer = load_tokenizer("embedded")
-    ids, weights = next(iter(CorpusBatches(tokenizer, arguments)))
-    assert ids.shape == weights.shape
+    ids, targets, weights = next(iter(CorpusBatches(tokenizer, arguments)))
+    assert ids.shape == targets.shape == weights.shape
     expected = {IGNORED_WEIGHT, arguments.context_weight, 1.0, DECISION_WEIGHT}
     assert {round(weight, 6) for weight in weights.unique().tolist()} <= expected
     padding = torch.cumsum((ids != tokenizer.pad_token_id).flip(1), 1).flip(1) == 0
@@ -58,15 +58,15 @@ def test_the_loss_of_the_next_token_is_the_weighted_mean_over_all_rows(
 ) -> None:
     tokenizer = load_tokenizer("embedded")
     model = build_model(tokenizer, arguments)
-    ids, weights = next(iter(CorpusBatches(tokenizer, arguments)))
+    ids, targets, weights = next(iter(CorpusBatches(tokenizer, arguments)))
     with torch.no_grad():
         log_probs = model(input_ids=ids).logits.log_softmax(-1)
-        found = float(weighted_loss(model, ids, weights))
+        found = float(weighted_loss(model, ids, targets, weights))
     total = norm = 0.0
     for row in range(ids.shape[0]):
         for place in range(1, ids.shape[1]):
             weight = float(weights[row, place])
-            total -= weight * float(log_probs[row, place - 1, ids[row, place]])
+            total -= weight * float(log_probs[row, place - 1, targets[row, place]])
             norm += weight
     assert found == pytest.approx(total / norm, rel=1e-4)
 

@@ -86,9 +86,38 @@ def test_half_of_the_views_withhold_a_tool_where_half_is_asked_for(tasks: list[T
     assert 0.4 < share < 0.6
 
 
+def test_other_values_change_the_further_views_and_never_the_first(tasks: list[Task]) -> None:
+    traces = reference_traces(tasks, 6)
+    rows = demonstrations(tasks, 6, Views(9, other_values=0.5), seed=0)
+    assert rows[: len(traces)] == traces
+    changed = {trace["id"]: 0 for trace in traces}
+    for view in rows[len(traces) :]:
+        name = view["id"].split("/")[0]
+        trace = next(trace for trace in traces if trace["id"] == name)
+        assert sorted(offered(view)) == sorted(offered(trace))
+        changed[name] += said(view) != said(trace)
+    replaceable = [count for count in changed.values() if count]
+    assert len(replaceable) > 0.7 * len(traces)
+    assert 0.35 < sum(replaceable) / (8 * len(replaceable)) < 0.65
+
+
+def test_views_with_a_mistake_or_without_a_tool_have_other_values_too(tasks: list[Task]) -> None:
+    plain = demonstrations(tasks, 6, Views(2, mistakes=0.5, withheld=0.5), seed=0)
+    others = demonstrations(
+        tasks, 6, Views(2, mistakes=0.5, withheld=0.5, other_values=1.0), seed=0
+    )
+    changed = {
+        one["source"]
+        for one, other in zip(plain, others, strict=True)
+        if one["source"] == other["source"] and said(one)[0] != said(other)[0]
+    }
+    assert changed >= {WITHHELD, "reference with a mistake"}
+
+
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
+        ({"other_values": 2}, "--other_values is a share from 0 to 1, not 2"),
         ({"count": 0}, "--views must be at least 1, not 0"),
         ({"mistakes": 1.5}, "--mistakes is a share from 0 to 1, not 1.5"),
         ({"withheld": -0.1}, "--withheld is a share from 0 to 1, not -0.1"),
