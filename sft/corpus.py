@@ -39,7 +39,7 @@ from sft.gadgets import (
 from sft.lexicon import ATTRIBUTES, GENERAL, NOUNS, PLACES, VERBS, WRITE_VERBS
 from sft.values import attributes, entity_noun, formula, phrase, shown, value
 
-
+# Share of the sessions whose calls open as the Hermes form does.
 HERMES_SHARE = 0.7
 
 

@@ -63,16 +63,22 @@ def test_a_value_is_replaced_by_the_same_one_wherever_it_stands() -> None:
     asked, call, answer, said = changed()
     given = arguments(call)
     found = json.loads(answer["content"])
-    assert re.fullmatch(r"K\d\d", given["ship_id"]) and given["ship_id"] != "K12"
-    assert found["ship_id"] == given["ship_id"] and given["ship_id"] in asked["content"]
-    assert given["owner"] != "Ada Lund" and asked["content"].endswith(f"of {given['owner']}?")
+    assert re.fullmatch(r"K\d\d", given["ship_id"])
+    assert given["ship_id"] != "K12"
+    assert found["ship_id"] == given["ship_id"]
+    assert given["ship_id"] in asked["content"]
+    assert given["owner"] != "Ada Lund"
+    assert asked["content"].endswith(f"of {given['owner']}?")
     assert given["owner"] == given["owner"].title()
     field = next(key for key in found if key != "ship_id")
     assert said["content"] == f"The {field} is {found[field]}."
-    assert field != "size" and f"the {field} of" in asked["content"]
-    assert re.fullmatch(r"[1-9]\d\.[1-9]", str(found[field])) and found[field] != 48.5
+    assert field != "size"
+    assert f"the {field} of" in asked["content"]
+    assert re.fullmatch(r"[1-9]\d\.[1-9]", str(found[field]))
+    assert found[field] != 48.5
     date = list(found.values())[2]
-    assert re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])-[0-2]\d", date) and date != "2019-03-04"
+    assert re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])-[0-2]\d", date)
+    assert date != "2019-03-04"
 
 
 def test_what_the_policy_did_not_copy_stays() -> None:
@@ -91,7 +97,8 @@ def test_allowed_values_and_the_words_of_tools_stay() -> None:
     )
     for seed in range(20):
         asked, call, answer = changed(seed, trace)
-        assert arguments(call)["order"] == "rising" and asked["content"].endswith("rising.")
+        assert arguments(call)["order"] == "rising"
+        assert asked["content"].endswith("rising.")
         assert arguments(call)["by"] == "price"
         assert list(json.loads(answer["content"])) == ["rows", "price"]
         assert arguments(call)["table"] != "shop"
@@ -122,7 +129,8 @@ def test_a_number_that_is_part_of_another_stays_a_part_of_it() -> None:
     asked, call = changed(1, trace)
     given = arguments(call)
     assert asked["content"] == f"Give me {given['count']} of {given['item']} at {given['price']}"
-    assert isinstance(given["count"], int) and isinstance(given["price"], float)
+    assert isinstance(given["count"], int)
+    assert isinstance(given["price"], float)
 
 
 def test_a_call_that_could_not_be_read_is_shown_as_it_was_said() -> None:
