@@ -1,8 +1,8 @@
 """The learning curve of a run as PNG, from the JSONL of one object per step.
 
 A line of `metrics.jsonl` holds `step`, `success` (share of the step's episodes), `outcomes`
-(outcome -> share of turns), `kinds` (kind of task -> success), `mean_return` and `kl`; other keys
-are left alone, missing ones leave a gap.
+(outcome -> share of turns), `kinds` (kind of task -> success), `mean_return`, `entropy` and `kl`;
+other keys are left alone, missing ones leave a gap.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ def read_metrics(path: str | Path) -> list[Step]:
 def plot_curve(steps: Sequence[Step], path: str | Path, title: str = "") -> Path:
     """Draw success, outcome shares, return and KL over the steps, and return the file.
 
+    A run without a KL term has measured none; its last panel shows the entropy instead.
+
     Args:
         steps: What `read_metrics` returns.
         path: The PNG to write; its folder is made.
@@ -78,7 +80,7 @@ def plot_curve(steps: Sequence[Step], path: str | Path, title: str = "") -> Path
     _plot_success(axes[0, 0], x, steps)
     _plot_outcomes(axes[0, 1], x, steps)
     _plot_line(axes[1, 0], x, series(steps, "mean_return"), "mean return of an episode")
-    _plot_line(axes[1, 1], x, series(steps, "kl"), "KL to the SFT policy (nats a token)")
+    _plot_line(axes[1, 1], x, *drift(steps))
     for one in axes.flat:
         one.set_xlabel("step")
         one.grid(alpha=0.3)
@@ -92,6 +94,14 @@ def plot_curve(steps: Sequence[Step], path: str | Path, title: str = "") -> Path
 def series(steps: Sequence[Step], key: str) -> list[float]:
     """One value per step; NaN, which is drawn as a gap, where a step has none."""
     return [_number(step.get(key)) for step in steps]
+
+
+def drift(steps: Sequence[Step]) -> tuple[list[float], str]:
+    """How the policy moves, with its title: KL where it was measured, otherwise the entropy."""
+    kl = series(steps, "kl")
+    if all(math.isnan(value) for value in kl):
+        return series(steps, "entropy"), "entropy of the sampled tokens (nats)"
+    return kl, "KL to the SFT policy (nats a token)"
 
 
 def running_mean(values: Sequence[float], width: int = SMOOTHING) -> list[float]:

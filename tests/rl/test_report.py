@@ -11,6 +11,7 @@ from rewards.episode import Episode, Outcome, Status, Task, ToolCall, ToolResult
 from rewards.goals import FinalAnswer, NoCall
 from rl.plots import (
     MetricsError,
+    drift,
     lowest_kind,
     plot_curve,
     read_metrics,
@@ -242,6 +243,16 @@ def test_the_lowest_kind_is_drawn_from_the_smoothed_kinds() -> None:
     ]
     assert lowest_kind(steps) == [0.5, 0.5, 0.5]
     assert all(math.isnan(value) for value in lowest_kind([{"step": 0}, {"step": 1}]))
+
+
+def test_a_run_without_a_kl_term_shows_its_entropy_instead() -> None:
+    values, title = drift([{"step": 0, "entropy": 0.5}, {"step": 1, "entropy": 0.25, "kl": None}])
+    assert values == [0.5, 0.25]
+    assert title.startswith("entropy")
+    values, title = drift([{"step": 0, "entropy": 0.5}, {"step": 1, "kl": 0.125}])
+    assert math.isnan(values[0])
+    assert values[1] == 0.125
+    assert title.startswith("KL")
 
 
 def test_metrics_with_gaps_are_drawn(tmp_path: Path) -> None:
