@@ -27,6 +27,8 @@ from sft.values import date, pseudo_word
 Row = dict[str, Any]
 
 LONGEST = 80
+OTHER_VALUES = ", other values"
+"""Added to a row's `source`: what it shows was not played as it stands."""
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _PIECE = re.compile(r"[^\W\d_]+|\d+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -57,7 +59,8 @@ def with_other_values(row: Mapping[str, Any], rng: random.Random) -> Row:
     def replaced(text: str) -> str:
         return pattern.sub(lambda found: new[found.group()], text)
 
-    return {**row, "messages": [_message(message, replaced) for message in messages]}
+    changed = [_message(message, replaced) for message in messages]
+    return {**row, "messages": changed, "source": f"{row['source']}{OTHER_VALUES}"}
 
 
 def _message(message: Mapping[str, Any], replaced: Callable[[str], str]) -> dict[str, Any]:

@@ -155,7 +155,10 @@ def test_in_every_trace_of_the_suite_what_was_copied_is_still_copied(traces: lis
     different = 0
     for number, trace in enumerate(traces):
         new = with_other_values(trace, random.Random(number))
-        assert {**new, "messages": 0} == {**trace, "messages": 0}
+        kept = ("id", "tools", "model", "outcome")
+        assert [new[key] for key in kept] == [trace[key] for key in kept]
+        marked = new["source"] == f"{trace['source']}, other values"
+        assert marked or new == trace
         assert [shape(message) for message in new["messages"]] == [
             shape(message) for message in trace["messages"]
         ]
