@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
+from agents.attention import no_mask, use_layouts
 from agents.errors import NonFiniteLogitsError
-from agents.kv_cache import RaggedCache
+from agents.kv_cache import Prompts, RaggedCache
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Conversations:
     """
 
     def __init__(self, model: Any, end_of_turn: int, pad: int, config: SamplingConfig) -> None:
+        use_layouts(model)
         self.model = model
         self.end_of_turn = end_of_turn
         self.pad = pad
@@ -70,12 +72,15 @@ class Conversations:
     def start(self, prompts: Sequence[Sequence[int]]) -> None:
         """Begin a conversation for every prompt; equal prompts are computed once."""
         unique: dict[tuple[int, ...], int] = {}
-        rows = [unique.setdefault(tuple(prompt), len(unique)) for prompt in prompts]
-        layers = self.model.config.num_hidden_layers
-        self._cache = RaggedCache(layers, len(unique), self.device)
+        owners = [unique.setdefault(tuple(prompt), len(unique)) for prompt in prompts]
         # The last token of each prompt is kept back: it is the first input of `generate`.
-        self._feed([list(prompt[:-1]) for prompt in unique])
-        self._cache.select(torch.tensor(rows, device=self.device))
+        ids, real = self._padded([list(prompt[:-1]) for prompt in unique])
+        lengths = real.sum(1)
+        shared = Prompts(lengths, self.device)
+        positions = torch.arange(ids.shape[1], device=self.device).expand_as(ids)
+        self._hidden(ids, positions, shared)
+        rows = torch.tensor(owners, device=self.device)
+        self._cache = RaggedCache(shared, rows, lengths[rows])
         self._pending = [[prompt[-1]] for prompt in prompts]
 
     @torch.no_grad()
@@ -117,11 +122,11 @@ class Conversations:
                 # Most rows have ended their turn: go on with a copy of the others.
                 rows = torch.tensor([places.index(row) for row in speaking], device=self.device)
                 resting.append((self._cache, rows))
-                self._cache, places = self._cache.part(rows), speaking
+                self._cache, places = self._cache.chosen(rows), speaking
             if speaking:
                 logits = self._say(places, speaking, turns)
         for cache, rows in reversed(resting):
-            cache.merge(self._cache, rows)
+            cache.take_over(self._cache, rows)
             self._cache = cache
         return turns
 
@@ -139,26 +144,37 @@ class Conversations:
 
     def _feed(self, chunks: Sequence[Sequence[int]]) -> torch.Tensor:
         """Append ragged chunks; return the logits (batch, vocabulary) of each row's last token."""
+        return self._forward(*self._padded(chunks))
+
+    def _padded(self, chunks: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ids and which of them are real, both (chunks, longest chunk)."""
         width = max(1, *(len(chunk) for chunk in chunks))
-        ids = torch.full((len(chunks), width), self.pad)
-        real = torch.zeros(len(chunks), width, dtype=torch.bool)
-        for row, chunk in enumerate(chunks):
-            ids[row, : len(chunk)] = torch.tensor(chunk)
-            real[row, : len(chunk)] = True
-        return self._forward(ids.to(self.device), real.to(self.device))
+        ids = [[*chunk, *[self.pad] * (width - len(chunk))] for chunk in chunks]
+        lengths = torch.tensor([[len(chunk)] for chunk in chunks])
+        real = torch.arange(width) < lengths
+        return torch.tensor(ids).to(self.device), real.to(self.device)
 
     def _forward(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        mask, positions = self._cache.append(real)
-        hidden = self._decoder(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self._cache.cache,
-            use_cache=True,
-        ).last_hidden_state
+        config = self.model.config
+        repeats = config.num_attention_heads // config.num_key_value_heads
+        positions = self._cache.append(real, repeats)
+        hidden = self._hidden(ids, positions, self._cache)
         last = (real.sum(1) - 1).clamp(min=0)
         logits: torch.Tensor = self._head(hidden[torch.arange(len(ids)), last]).float()
         return logits
+
+    def _hidden(
+        self, ids: torch.Tensor, positions: torch.Tensor, layout: Prompts | RaggedCache
+    ) -> torch.Tensor:
+        """Return the last hidden states (batch, tokens, width)."""
+        hidden: torch.Tensor = self._decoder(
+            input_ids=ids,
+            attention_mask=no_mask(self.device),
+            position_ids=positions,
+            use_cache=False,
+            layout=layout,
+        ).last_hidden_state
+        return hidden
 
     def _sample(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if not torch.isfinite(logits).all():
@@ -171,5 +187,15 @@ class Conversations:
             log_probs = logits.log_softmax(-1)
         else:
             log_probs = (logits / self.config.temperature).log_softmax(-1)
-            tokens = torch.multinomial(log_probs.exp(), 1, generator=self.generator)[:, 0]
+            tokens = self._draw(log_probs.exp())
         return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
+
+    def _draw(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Draw a token for each row by inverting its distribution function.
+
+        `torch.multinomial` draws a number for every token of the vocabulary; this one for a row.
+        """
+        below = probabilities.cumsum(-1)
+        # From (0, 1], so that a token of probability 0 is never drawn.
+        drawn = 1 - torch.rand(len(below), 1, generator=self.generator, device=self.device)
+        return torch.searchsorted(below, drawn * below[:, -1:])[:, 0]

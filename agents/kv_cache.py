@@ -1,161 +1,193 @@
-"""A key-value cache that grows in place and holds a batch of ragged conversations.
+"""The keys and values of a batch of ragged conversations that go on from shared prompts.
 
-All rows append at the same slot; where a row has nothing to append, its slot is a hole that no
-query ever sees. Positions are counted per row, so holes do not shift them.
+A prompt is kept once, however many conversations go on from it. What a conversation said and heard
+since is its own: all rows append at the same slot; where a row has nothing to append, its slot is
+a hole that no query ever sees. Positions are counted per row, so holes do not shift them.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from transformers import Cache
-from transformers.cache_utils import CacheLayerMixin
 
-GROWTH = 128
-"""Slots by which a full layer grows (a copy each time, so not too few)."""
+from agents.attention import HIDDEN, Sight, by_kv_head, by_token, merge, read
+from agents.grids import Grid
+
+GROWTH = 64
+"""Slots by which a full buffer grows (a copy each time, so not too few)."""
+
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values, both (batch, key-value heads, slots, size)."""
 
 
-class SlotLayer(CacheLayerMixin):
-    """One layer's keys and values in a buffer with room to grow.
+class Prompts:
+    """Prompts, padded on the right, each seeing itself; as a layout it fills itself.
 
-    `DynamicCache` concatenates, which copies the whole layer for every token; here a token is
-    written into its slot.
+    Args:
+        lengths: Tokens of each prompt.
+        device: Where the model is.
     """
 
-    is_compileable = False
+    def __init__(self, lengths: torch.Tensor, device: torch.device) -> None:
+        columns = torch.arange(max(1, int(lengths.max())), device=device)
+        hidden = torch.where(columns < lengths[:, None], 0.0, HIDDEN)
+        self.bias = hidden[:, None, None]
+        self.layers: list[KeysValues] = []
+
+    def __len__(self) -> int:
+        return len(self.bias)
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        """See `agents.attention.Layout`."""
+        self.layers.append((key, value))
+        repeats = query.shape[1] // key.shape[1]
+        key, value = (part.repeat_interleave(repeats, dim=1) for part in (key, value))
+        return read(query, key, value, Sight(causal=True))[0].transpose(1, 2)
+
+    def chosen(self, numbers: torch.Tensor) -> Prompts:
+        """Return some of the prompts."""
+        some = object.__new__(Prompts)
+        some.bias = self.bias[numbers]
+        some.layers = [(keys[numbers], values[numbers]) for keys, values in self.layers]
+        return some
+
+
+class OwnSlots:
+    """One layer's own keys and values in buffers with room to grow."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.used = 0
+        self.buffers: list[torch.Tensor] = []
 
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Allocate the first buffer."""
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.keys = self._grown(None, key_states, key_states.shape[-2])
-        self.values = self._grown(None, value_states, value_states.shape[-2])
-        self.is_initialized = True
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write new slots and return views of all of them."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None
-        assert self.values is not None
-        end = self.used + key_states.shape[-2]
-        if end > self.keys.shape[-2]:
-            self.keys = self._grown(self.keys, key_states, end)
-            self.values = self._grown(self.values, value_states, end)
-        self.keys[:, :, self.used : end] = key_states
-        self.values[:, :, self.used : end] = value_states
+    def append(self, *chunk: torch.Tensor) -> list[torch.Tensor]:
+        """Write new slots (keys and values); return views of all of them."""
+        end = self.used + chunk[0].shape[-2]
+        if not self.buffers:
+            self.buffers = [part.new_zeros(*part.shape[:2], 0, part.shape[3]) for part in chunk]
+        self._reserve(end)
+        for buffer, part in zip(self.buffers, chunk, strict=True):
+            buffer[:, :, self.used : end] = part
         self.used = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return [buffer[:, :, :end] for buffer in self.buffers]
 
-    def _grown(self, old: torch.Tensor | None, like: torch.Tensor, slots: int) -> torch.Tensor:
-        batch, heads, _, size = like.shape
-        new = like.new_zeros(batch, heads, slots + GROWTH, size)
-        if old is not None:
+    def _reserve(self, slots: int) -> None:
+        if slots <= self.buffers[0].shape[-2]:
+            return
+        grown = []
+        for old in self.buffers:
+            batch, heads, _, size = old.shape
+            new = old.new_zeros(batch, heads, slots + GROWTH, size)
             new[:, :, : self.used] = old[:, :, : self.used]
-        return new
+            grown.append(new)
+        self.buffers = grown
 
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep (or repeat) rows of the batch."""
-        if self.keys is not None and self.values is not None:
-            self.keys = self.keys.index_select(0, rows)
-            self.values = self.values.index_select(0, rows)
-
-    def part(self, rows: torch.Tensor) -> SlotLayer:
+    def chosen(self, rows: torch.Tensor) -> OwnSlots:
         """Return a copy of some rows."""
-        layer = SlotLayer()
-        layer.__dict__.update(self.__dict__)
-        layer.select(rows)
-        return layer
+        some = OwnSlots()
+        some.used = self.used
+        some.buffers = [buffer.index_select(0, rows) for buffer in self.buffers]
+        return some
 
-    def merge(self, part: SlotLayer, rows: torch.Tensor) -> None:
+    def take_over(self, part: OwnSlots, rows: torch.Tensor) -> None:
         """Take over the slots that `part`, a copy of `rows`, was given since it was made."""
-        assert self.keys is not None
-        assert self.values is not None
-        assert part.keys is not None
-        assert part.values is not None
         start, end = self.used, part.used
-        if end > self.keys.shape[-2]:
-            self.keys = self._grown(self.keys, self.keys, end)
-            self.values = self._grown(self.values, self.values, end)
-        self.keys[rows, :, start:end] = part.keys[:, :, start:end]
-        self.values[rows, :, start:end] = part.values[:, :, start:end]
+        self._reserve(end)
+        for mine, theirs in zip(self.buffers, part.buffers, strict=True):
+            mine[rows, :, start:end] = theirs[:, :, start:end]
         self.used = end
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Return the length and offset that a mask must cover."""
-        return self.used + query_length, 0
-
-    def get_seq_length(self) -> int:
-        """Return the number of used slots."""
-        return self.used
-
-    def get_max_length(self) -> int:
-        """Return -1: no limit."""
-        return -1
 
 
 class RaggedCache:
-    """The caches of all layers with the bookkeeping of holes and positions.
+    """What a batch of conversations remembers; the layout of its next chunk (see `append`).
+
+    Args:
+        prompts: The prompts, filled.
+        owners: For each row, the number of its prompt (rows,).
+        lengths: Tokens of each row so far, its next position (rows,).
 
     Attributes:
-        cache: What the model is given as `past_key_values`.
-        visible: Bool tensor (batch, slots): which slots hold a real token.
-        lengths: Long tensor (batch,): real tokens of each row, its next position.
+        lengths: See above.
     """
 
-    def __init__(self, layers: int, batch: int, device: torch.device) -> None:
-        self.cache = Cache(layers=[SlotLayer() for _ in range(layers)])
-        self.visible = torch.zeros(batch, 0, dtype=torch.bool, device=device)
-        self.lengths = torch.zeros(batch, dtype=torch.long, device=device)
+    def __init__(self, prompts: Prompts, owners: torch.Tensor, lengths: torch.Tensor) -> None:
+        self.lengths = lengths
+        self._visible = torch.zeros(len(owners), 0, dtype=torch.bool, device=owners.device)
+        self._own = [OwnSlots() for _ in prompts.layers]
+        self._sight = Sight()
+        self._seat(prompts, owners)
 
-    def append(self, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Make room for a chunk.
+    def _seat(self, prompts: Prompts, owners: torch.Tensor) -> None:
+        """Give each row a seat at its prompt; prompts of nobody are forgotten."""
+        still, owners = owners.unique(return_inverse=True)
+        self._prompts = prompts if len(still) == len(prompts) else prompts.chosen(still)
+        self._owners = owners
+        rows: list[list[int]] = [[] for _ in still]
+        for row, owner in enumerate(owners.tolist()):
+            rows[owner].append(row)
+        self._seats = Grid.of(rows, owners.device)
+        self._seat_of = self._seats.places[self._seats.members.argsort()]
+
+    def append(self, real: torch.Tensor, repeats: int) -> torch.Tensor:
+        """Make room for a chunk; the next forward must be that of this chunk.
 
         Args:
-            real: Bool tensor (batch, chunk): which tokens of the chunk are real.
+            real: Which tokens of the chunk are real (rows, chunk).
+            repeats: Heads per key-value head of the model.
 
         Returns:
-            The attention mask (batch, 1, chunk, slots) and position ids (batch, chunk).
+            Position ids (rows, chunk).
         """
-        chunk, before = real.shape[1], self.visible.shape[1]
-        self.visible = torch.cat([self.visible, real], dim=1)
+        chunk, before = real.shape[1], self._visible.shape[1]
+        self._visible = torch.cat([self._visible, real], dim=1)
         positions = (self.lengths[:, None] + real.long().cumsum(1) - 1).clamp(min=0)
         self.lengths = self.lengths + real.sum(1)
-        mask = self.visible[:, None, None, :].expand(-1, 1, chunk, -1)
+        seen = self._visible[:, None, None, :]
         if chunk > 1:
             slots = torch.arange(before + chunk, device=real.device)
-            mask = mask & (slots[None, :] <= slots[before:, None])
-        return mask, positions
+            seen = seen & (slots[None, :] <= slots[before:, None]).repeat_interleave(repeats, 0)
+        self._sight = Sight(bias=torch.where(seen, 0.0, HIDDEN))
+        return positions
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        """See `agents.attention.Layout`."""
+        chunk, kv_heads = query.shape[2], key.shape[1]
+        asking = by_kv_head(query.transpose(1, 2), kv_heads)
+        own_keys, own_values = self._own[layer].append(key, value)
+        own = read(asking, own_keys, own_values, self._sight)
+        at_prompts = self._seats.gather(asking).flatten(2, 3)
+        keys, values = self._prompts.layers[layer]
+        found = read(at_prompts, keys, values, Sight(bias=self._prompts.bias))
+        shared = (self._leave_seats(found[0]), self._leave_seats(found[1]))
+        return by_token(merge(own, shared)[0], chunk)
+
+    def _leave_seats(self, placed: torch.Tensor) -> torch.Tensor:
+        """Return (prompts, heads, seats * queries, ...) as (rows, heads, queries, ...)."""
+        seats = placed.unflatten(2, (self._seats.numbers.shape[1], -1))
+        left: torch.Tensor = seats.transpose(1, 2).flatten(0, 1)
+        return left.index_select(0, self._seat_of)
 
     def select(self, rows: torch.Tensor) -> None:
-        """Keep (or repeat) rows of the batch."""
-        for layer in self._layers():
-            layer.select(rows)
-        self.visible = self.visible.index_select(0, rows)
-        self.lengths = self.lengths.index_select(0, rows)
+        """Keep some rows of the batch."""
+        self.__dict__.update(self.chosen(rows).__dict__)
 
-    def part(self, rows: torch.Tensor) -> RaggedCache:
+    def chosen(self, rows: torch.Tensor) -> RaggedCache:
         """Return a copy of some rows, to go on with while the others rest."""
-        part = RaggedCache(0, len(rows), rows.device)
-        part.cache = Cache(layers=[layer.part(rows) for layer in self._layers()])
-        part.visible = self.visible.index_select(0, rows)
-        part.lengths = self.lengths.index_select(0, rows)
-        return part
+        some = object.__new__(RaggedCache)
+        some.lengths = self.lengths.index_select(0, rows)
+        some._visible = self._visible.index_select(0, rows)
+        some._own = [slots.chosen(rows) for slots in self._own]
+        some._sight = Sight()
+        some._seat(self._prompts, self._owners.index_select(0, rows))
+        return some
 
-    def merge(self, part: RaggedCache, rows: torch.Tensor) -> None:
+    def take_over(self, part: RaggedCache, rows: torch.Tensor) -> None:
         """Take over what `part`, a copy of `rows`, was given; the other rows get holes."""
-        for layer, other in zip(self._layers(), part._layers(), strict=True):
-            layer.merge(other, rows)
-        holes = part.visible.shape[1] - self.visible.shape[1]
-        self.visible = torch.nn.functional.pad(self.visible, (0, holes))
-        self.visible[rows] = part.visible
+        for mine, theirs in zip(self._own, part._own, strict=True):
+            mine.take_over(theirs, rows)
+        holes = part._visible.shape[1] - self._visible.shape[1]
+        self._visible = torch.nn.functional.pad(self._visible, (0, holes))
+        self._visible[rows] = part._visible
         self.lengths[rows] = part.lengths
-
-    def _layers(self) -> list[SlotLayer]:
-        return [layer for layer in self.cache.layers if isinstance(layer, SlotLayer)]

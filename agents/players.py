@@ -7,8 +7,9 @@ played can be trained on without tokenising anything again.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from agents.engine import Conversations, SamplingConfig
@@ -101,10 +102,12 @@ class LanguagePlayer:
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
+        self.config = config
         self.template = ChatTemplate(tokenizer, thinking=thinking)
         self._conversations = Conversations(
             model, tokenizer.eos_token_id, tokenizer.pad_token_id, config
         )
+        self._ready = False
         self._started = False
         self._rows: list[int] = []
         self._cut: set[int] = set()
@@ -118,18 +121,50 @@ class LanguagePlayer:
 
     def act(self, rows: Sequence[int], infos: Sequence[Info]) -> list[Sampled]:
         """Sample one turn for each row; rows that are not named leave the batch."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with merged_adapter(self.model):
-                contexts = self._contexts(rows, infos)
-                turns = self._conversations.generate()
-        finally:
-            self.model.train(was_training)
+        with self._model_ready():
+            contexts = self._contexts(rows, infos)
+            turns = self._conversations.generate()
         return [
             self._sampled(row, context, turn.ids, turn.log_probs)
             for row, context, turn in zip(rows, contexts, turns, strict=True)
         ]
+
+    @contextmanager
+    def twins(self, count: int) -> Iterator[list[LanguagePlayer]]:
+        """Give players of the same model that may play side by side, each with a seed of its own.
+
+        The model must not be changed while they play.
+        """
+        with self._model_ready():
+            players = []
+            for number in range(count):
+                seed = random.Random(f"{self.config.seed}/{number}").getrandbits(31)
+                twin = LanguagePlayer(
+                    self.model,
+                    self.tokenizer,
+                    replace(self.config, seed=seed),
+                    self.name,
+                    thinking=self.template.thinking,
+                )
+                twin._ready = True
+                players.append(twin)
+            yield players
+
+    @contextmanager
+    def _model_ready(self) -> Iterator[None]:
+        """Put the model in evaluation mode with its adapter folded in, unless it already is."""
+        if self._ready:
+            yield
+            return
+        was_training = self.model.training
+        self.model.eval()
+        self._ready = True
+        try:
+            with merged_adapter(self.model):
+                yield
+        finally:
+            self._ready = False
+            self.model.train(was_training)
 
     def _contexts(self, rows: Sequence[int], infos: Sequence[Info]) -> list[list[int]]:
         if not self._started:

@@ -73,9 +73,18 @@ class ReinforceArguments:
             "(0: every kind equally often)."
         },
     )
+    no_call_share: float = field(
+        default=-1.0,
+        metadata={
+            "help": "Share of the groups dealt to tasks that must not be answered by calling "
+            "(negative: what these kinds get beside the others)."
+        },
+    )
 
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
+        if self.no_call_share > 1:
+            raise ValueError(f"--no_call_share is a share up to 1, not {self.no_call_share}")
         if self.rollout_turns < 0:
             raise ValueError(f"--rollout_turns must not be negative: {self.rollout_turns}")
         if not 0 <= self.learnability <= 1:
@@ -96,7 +105,12 @@ def main(
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             (output / name).unlink(missing_ok=True)
     stop = StopOnInterrupt()
-    curriculum = Curriculum(tasks, config.seed, reinforce.learnability)
+    curriculum = Curriculum(
+        tasks,
+        config.seed,
+        reinforce.learnability,
+        reinforce.no_call_share if reinforce.no_call_share >= 0 else None,
+    )
     trainer = ToolUseGRPOTrainer(
         curriculum=curriculum,
         reward=scaled_return(reinforce.return_scale),
@@ -108,6 +122,7 @@ def main(
         max_turns=reinforce.rollout_turns or play.max_turns,
         gate_groups=reinforce.gate_groups,
         log_dir=output,
+        workers=policy.threads if config.use_cpu else 1,
         model=model,
         args=config,
         train_dataset=places(config, len(tasks)),

@@ -11,6 +11,8 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from gymnasium.vector import AutoresetMode
 from trl import GRPOTrainer
 
 from agents.engine import SamplingConfig
+from agents.merged import folded_adapter
 from agents.players import LanguagePlayer
 from agents.rollout import Trajectory, rollout
 from agents.shared_prompt import completion_log_probs
@@ -42,6 +45,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         max_turns: Turn limit of the environment.
         gate_groups: Give no gradient to groups without any success.
         log_dir: Where `metrics.jsonl` and `rollouts.jsonl` are written.
+        workers: Parts of a generation that are played side by side, each on one CPU thread.
         rollouts_per_step: Episodes of each step that are kept in `rollouts.jsonl`.
         **options: Everything else `GRPOTrainer` takes.
     """
@@ -55,6 +59,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         max_turns: int,
         gate_groups: bool,
         log_dir: Path,
+        workers: int = 1,
         rollouts_per_step: int = 2,
         **options: Any,
     ) -> None:
@@ -64,9 +69,10 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         self._gate_groups = gate_groups
         self._log_dir = log_dir
         self._rollouts_per_step = rollouts_per_step
-        self._env: MCPVectorEnv | None = None
+        self._workers = workers
+        self._envs: list[MCPVectorEnv] = []
         self._step_metrics: dict[str, Any] = {}
-        self._heard: torch.Tensor | None = None
+        self._asked: torch.Tensor | None = None  # tokens whose log-probability is wanted
         callbacks = [*options.pop("callbacks", ()), curriculum]  # so it is saved with the trainer
         super().__init__(
             reward_funcs=[reward], rollout_func=self._play, callbacks=callbacks, **options
@@ -74,9 +80,10 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         log_dir.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
-        """Close the environment."""
-        if self._env is not None:
-            self._env.close()
+        """Close the environments."""
+        for env in self._envs:
+            env.close()
+        self._envs = []
 
     # --- rollouts -----------------------------------------------------------------------------
 
@@ -86,15 +93,16 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         tasks = self._deal(len(prompts))
         model = self.accelerator.unwrap_model(self.model)
         seed = hash((self._sampling.seed, self.state.global_step)) % 2**31
-        sampling = SamplingConfig(
-            temperature=self.temperature,
-            max_turn_tokens=self._sampling.max_turn_tokens,
-            max_length=self._sampling.max_length,
-            seed=seed,
-        )
+        sampling = replace(self._sampling, temperature=self.temperature, seed=seed)
         player = LanguagePlayer(model, self.processing_class, sampling, "rollout")
+        share = -(-len(tasks) // self._workers)
         played = rollout(
-            player, tasks, max_turns=self._max_turns, env=self._environment(len(tasks))
+            player,
+            tasks,
+            max_turns=self._max_turns,
+            batch_size=share,
+            workers=self._workers,
+            envs=self._environments(share),
         )
         self._note_results([trajectory.episode for trajectory in played])
         self._note_rollouts(played, time.monotonic() - started)
@@ -112,23 +120,29 @@ class ToolUseGRPOTrainer(GRPOTrainer):
 
     def _note_results(self, episodes: Sequence[Episode]) -> None:
         outcomes = [
-            (one.task.kind, one.success) for one in episodes if one.status in MODEL_STATUSES
+            (one.task.kind, one.task.id, one.success)
+            for one in episodes
+            if one.status in MODEL_STATUSES
         ]
         if self.accelerator.num_processes > 1:
             outcomes = gather_object(outcomes)
         self._curriculum.note(outcomes)
 
-    def _environment(self, size: int) -> MCPVectorEnv:
-        if self._env is None or self._env.num_envs != size:
+    def _environments(self, size: int) -> list[MCPVectorEnv]:
+        """Return an environment of `size` episodes for each worker."""
+        if not self._envs or self._envs[0].num_envs != size:
             self.close()
-            self._env = MCPVectorEnv(
-                num_envs=size,
-                tasks=self._curriculum.tasks,
-                max_turns=self._max_turns,
-                matrix=RewardMatrix(),
-                autoreset_mode=AutoresetMode.DISABLED,
-            )
-        return self._env
+            self._envs = [
+                MCPVectorEnv(
+                    num_envs=size,
+                    tasks=self._curriculum.tasks,
+                    max_turns=self._max_turns,
+                    matrix=RewardMatrix(),
+                    autoreset_mode=AutoresetMode.DISABLED,
+                )
+                for _ in range(self._workers)
+            ]
+        return self._envs
 
     # --- update -------------------------------------------------------------------------------
 
@@ -152,7 +166,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         **extra: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Compute each distinct prompt once where that is possible."""
-        if self.accelerator.num_processes > 1 or self.args.gradient_checkpointing:
+        if self.accelerator.num_processes > 1:
             result: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
             result = super()._get_per_token_logps_and_entropies(
                 model,
@@ -165,48 +179,55 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             )
             return result
         split = input_ids.shape[1] - logits_to_keep
-        heard = self._heard
-        if heard is None:
-            heard = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
         log_probs = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
         entropies = torch.zeros_like(log_probs)
+        asked = attention_mask[:, split:].bool() if self._asked is None else self._asked
+        heard = asked.any(1)
         if heard.any():
             ids, real = input_ids[heard], attention_mask[heard]
-            with self.accelerator.autocast():
+            model = self.accelerator.unwrap_model(model)
+            with self.accelerator.autocast(), self._folded(model):
                 found, uncertain = completion_log_probs(
-                    self.accelerator.unwrap_model(model),
+                    model,
                     [tuple(prompt) for prompt in _rows(ids[:, :split], real[:, :split])],
                     _rows(ids[:, split:], real[:, split:]),
                     self.temperature,
+                    asked[heard],
                 )
-            missing = logits_to_keep - found.shape[1]
-            pad = torch.nn.functional.pad
-            log_probs = log_probs.to(found.dtype)
-            log_probs = log_probs.index_put((heard.nonzero()[:, 0],), pad(found, (0, missing)))
-            entropies[heard] = pad(uncertain, (0, missing)).to(entropies.dtype)
+            pad = (0, logits_to_keep - found.shape[1])
+            places = (heard.nonzero()[:, 0],)
+            log_probs = log_probs.to(found.dtype).index_put(
+                places, torch.nn.functional.pad(found, pad)
+            )
+            entropies[heard] = torch.nn.functional.pad(uncertain, pad).to(entropies.dtype)
         return log_probs, entropies if compute_entropy else None, None
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        """Compute TRL's loss without the rows that cannot move it.
+    def _folded(self, model: Any) -> AbstractContextManager[None]:
+        # What is computed again in the backward pass would not find the adapter folded.
+        return nullcontext() if self.args.gradient_checkpointing else folded_adapter(model)
 
-        A row whose advantage is zero (its group has one return) adds exactly zero to the loss and
-        to its gradient, unless there is a KL or entropy term; its log-probabilities need not be
-        computed.
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Compute TRL's loss without the tokens that cannot move it.
+
+        What the policy did not say is masked. A row whose advantage is zero (its group has one
+        return) adds exactly zero to the loss and to its gradient, unless there is a KL or entropy
+        term. The log-probabilities of neither need to be computed.
         """
         only_policy = (
             self.beta == 0 and self.top_entropy_quantile == 1 and not self._entropy_bonus_enabled
         )
-        self._heard = inputs["advantages"] != 0 if only_policy else None
+        said = (inputs["completion_mask"] * inputs.get("tool_mask", 1)).bool()
+        heard = inputs["advantages"] != 0
+        self._asked = said & heard[:, None] if only_policy else said
         try:
             loss: torch.Tensor = super()._compute_loss(model, inputs)
         finally:
-            self._heard = None
+            self._asked = None
         if only_policy:
             # TRL averages the entropy over all rows, and those left out count as zero in it;
             # `sampled_entropy` is the figure of the step.
             mode = "train" if self.model.training else "eval"
-            said = inputs["completion_mask"] * inputs.get("tool_mask", 1)
-            computed = said[inputs["advantages"] != 0].sum().clamp(min=1)
+            computed = said[heard].sum().clamp(min=1)
             self._metrics[mode]["entropy"][-1] *= float(said.sum() / computed)
         # With no row left there is no graph; the optimizer still wants its zero gradient.
         if not loss.requires_grad:

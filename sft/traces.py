@@ -18,20 +18,28 @@ Row = dict[str, Any]
 
 
 def pick_tasks(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
-    """Pick `count` tasks with a known solution, the same number of every kind if possible."""
-    by_kind: dict[str, list[Task]] = defaultdict(list)
+    """Pick `count` tasks with a known solution: one of every sort, then equal parts of every kind.
+
+    A sort is a kind of task; among those that must not be answered by calling, also what is
+    answered: to ask for a customer is not to ask for a date, and one does not teach the other.
+    """
+    by_sort: dict[tuple[str, str], list[Task]] = defaultdict(list)
     for task in tasks:
         if task.reference:
-            by_kind[task.kind].append(task)
+            silent = not any(turn.calls for turn in task.reference)
+            by_sort[task.kind, task.reference[-1].text if silent else ""].append(task)
     rng = random.Random(f"traces/{seed}")
+    for sort in sorted(by_sort):
+        rng.shuffle(by_sort[sort])
+    picked = [by_sort[sort].pop() for sort in sorted(by_sort)]
+    by_kind: dict[str, list[Task]] = defaultdict(list)
+    for (kind, _), rest in sorted(by_sort.items()):
+        by_kind[kind] += rest
     for kind in sorted(by_kind):
         rng.shuffle(by_kind[kind])
-    picked: list[Task] = []
     while len(picked) < count and any(by_kind.values()):
-        for kind in sorted(by_kind):
-            if by_kind[kind] and len(picked) < count:
-                picked.append(by_kind[kind].pop())
-    return picked
+        picked += [by_kind[kind].pop() for kind in sorted(by_kind) if by_kind[kind]]
+    return picked[:count]
 
 
 def reference_traces(tasks: Sequence[Task], max_turns: int) -> list[Row]:

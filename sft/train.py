@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from trl import SFTConfig, SFTTrainer
 
 from agents.cli import run
 from agents.engine import SamplingConfig
+from agents.merged import folded_adapter
 from agents.models import add_adapter, cast_trainable_to_float32, load_model, load_tokenizer
 from agents.players import LanguagePlayer
 from agents.rollout import rollout
@@ -103,7 +105,7 @@ def main(
         evaluate_stage("base", model, tokenizer, test, policy, play)
     model = add_adapter(model, rank=policy.lora_r, alpha=policy.lora_alpha, seed=config.seed)
     stop = StopOnInterrupt()
-    trainer = SFTTrainer(
+    trainer = WarmStartTrainer(
         model=model,
         args=config,
         train_dataset=Dataset.from_list(rows),
@@ -123,6 +125,17 @@ def main(
         f"{play.run_dir}/summary.json\n"
         f"next: python -m rl.grpo --adapter {config.output_dir}\n"
     )
+
+
+class WarmStartTrainer(SFTTrainer):
+    """TRL's `SFTTrainer`, with a small model's adapter folded into its weights for each step."""
+
+    def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return TRL's loss; the gradients are the same to rounding."""
+        # What is computed again in the backward pass would not find the adapter folded.
+        fold = nullcontext() if self.args.gradient_checkpointing else folded_adapter(model)
+        with fold:
+            return super().compute_loss(model, *args, **kwargs)
 
 
 def tokenised(
@@ -166,7 +179,14 @@ def evaluate_stage(
         max_length=policy.max_length_tokens,
     )
     player = LanguagePlayer(model, tokenizer, sampling, name=stage)
-    played = rollout(player, tasks, max_turns=play.max_turns, batch_size=64, progress=True)
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    played = rollout(
+        player,
+        tasks,
+        max_turns=play.max_turns,
+        workers=policy.threads if on_cpu else 1,
+        progress=True,
+    )
     episodes = [trajectory.episode for trajectory in played]
     solved = sum(episode.success for episode in episodes)
     sys.stdout.write(f"{stage}: {solved} of {len(episodes)} test tasks solved\n")

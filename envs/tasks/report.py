@@ -18,7 +18,7 @@ FEWEST_HELDOUT = {"phrasing": 100, "tools": 100, "depth": 60}
 FEWEST_STARTER_SUCCESS = 300
 FEWEST_STARTER_NO_CALL = 100
 FEWEST_PHRASINGS = 8
-NO_CALL_SHARE = (0.15, 0.20)
+NO_CALL_SHARE = (0.15, 0.30)
 OFFERED = {False: (8, 14), True: (4, 6)}
 """Fewest and most offered tools of a full task (False) and of a starter task (True)."""
 

@@ -102,6 +102,14 @@ def test_log_probs_are_those_of_the_tempered_distribution(tiny_model: Any) -> No
         assert log_prob == pytest.approx(expected[len(prompt) - 1 + place, token].item(), abs=1e-4)
 
 
+def test_tokens_are_drawn_as_often_as_their_probability_says(tiny_model: Any) -> None:
+    engine = Conversations(tiny_model, END, PAD, SamplingConfig(seed=4))
+    shares = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
+    drawn = engine._draw(shares.expand(20_000, -1)).bincount(minlength=6) / 20_000
+    assert drawn[shares == 0].sum() == 0
+    torch.testing.assert_close(drawn, shares, atol=0.015, rtol=0)  # over four standard deviations
+
+
 def test_the_same_seed_samples_the_same_turns(tiny_model: Any) -> None:
     def sample(seed: int) -> list[list[int]]:
         config = SamplingConfig(temperature=1.0, max_turn_tokens=8, seed=seed)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import tiny_qwen3, with_adapter
 
-from agents.merged import merged_adapter
+from agents.merged import folded_adapter, merged_adapter
 
 
 def scaled_up(model: Any) -> Any:
@@ -57,3 +57,37 @@ def test_a_model_that_cannot_be_merged_exactly_is_left_alone(kind: str) -> None:
     before = weights(model)
     with merged_adapter(model):
         assert all(torch.equal(before[name], value) for name, value in weights(model).items())
+
+
+# --- folding in training ------------------------------------------------------------------------
+
+
+def gradients(model: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    model(ids).logits.log_softmax(-1)[..., 5].sum().backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def test_a_folded_adapter_has_the_outputs_and_gradients_of_the_usual_one() -> None:
+    model, ids = scaled_up(with_adapter(tiny_qwen3())).train(), torch.arange(12)[None]
+    said, expected = model(ids).logits, gradients(model, ids)
+    with folded_adapter(model):
+        torch.testing.assert_close(model(ids).logits, said, atol=1e-4, rtol=1e-3)
+        found = gradients(model, ids)
+    assert found.keys() == expected.keys()
+    assert len(found) == 2 * 2 * 7
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-3, rtol=1e-3)
+    assert torch.equal(model(ids).logits, said)
+
+
+@pytest.mark.parametrize("kind", ["dropout", "half precision", "without adapter"])
+def test_what_cannot_be_folded_exactly_is_computed_as_usual(kind: str) -> None:
+    model = tiny_qwen3()
+    if kind == "dropout":
+        model = with_adapter(model, lora_dropout=0.5)
+    if kind == "half precision":
+        model = with_adapter(model.to(torch.bfloat16))
+    forwards = [module.forward for module in model.modules()]
+    with folded_adapter(model):
+        assert [module.forward for module in model.modules()] == forwards

@@ -11,6 +11,7 @@ from tiny_models import eager_to_call, tiny_qwen3, with_adapter
 from tiny_tasks import TOOLS, sum_task
 
 from agents.engine import SamplingConfig
+from agents.errors import NonFiniteLogitsError
 from agents.players import LanguagePlayer, Sampled, ScriptedPlayer
 from agents.rollout import Trajectory, rollout
 from envs.policies import make_policy
@@ -135,11 +136,59 @@ def test_greedy_turns_do_not_depend_on_who_else_is_in_the_batch(tokenizer: Any) 
     assert [t.completion_ids for t in together] == [t.completion_ids for t in alone]
 
 
+def test_batches_that_play_side_by_side_say_what_they_say_one_after_the_other(
+    tokenizer: Any,
+) -> None:
+    model = with_adapter(talkative(tokenizer)).train()
+    alone, beside = (
+        rollout(
+            player_of(model, tokenizer, temperature=0.0),
+            TASKS,
+            max_turns=3,
+            batch_size=2,
+            workers=workers,
+        )
+        for workers in (1, 3)
+    )
+    assert [t.episode for t in alone] == [t.episode for t in beside]
+    assert [t.completion_ids for t in alone] == [t.completion_ids for t in beside]
+    assert model.training
+
+
+def test_the_same_seed_samples_the_same_side_by_side_and_batches_differ(tokenizer: Any) -> None:
+    model = talkative(tokenizer)
+    one, same, other = (
+        rollout(
+            player_of(model, tokenizer, seed=seed),
+            TASKS[:1] * 4,
+            max_turns=2,
+            batch_size=2,
+            workers=2,
+        )
+        for seed in (1, 1, 2)
+    )
+    ids = [[t.completion_ids for t in played] for played in (one, same, other)]
+    assert ids[0] == ids[1] != ids[2]
+    assert ids[0][:2] != ids[0][2:]
+
+
+def test_an_error_in_one_of_the_batches_is_raised_and_the_threads_are_given_back(
+    tokenizer: Any,
+) -> None:
+    model, threads = talkative(tokenizer).train(), torch.get_num_threads()
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(NonFiniteLogitsError):
+        rollout(player_of(model, tokenizer), TASKS, batch_size=2, workers=2)
+    assert torch.get_num_threads() == threads
+    assert model.training
+
+
 def test_a_given_environment_is_used_again_and_left_open(tokenizer: Any) -> None:
     env = MCPVectorEnv(2, tasks=TASKS, max_turns=2, autoreset_mode=AutoresetMode.DISABLED)
     oracle = ScriptedPlayer(make_policy("oracle"))
-    first = rollout(oracle, TASKS[:4], env=env)
-    second = rollout(oracle, TASKS[:4], env=env)
+    first = rollout(oracle, TASKS[:4], batch_size=2, envs=[env])
+    second = rollout(oracle, TASKS[:4], batch_size=2, envs=[env])
     assert [t.episode for t in first] == [t.episode for t in second]
     env.close()
 

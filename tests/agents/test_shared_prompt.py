@@ -53,3 +53,12 @@ def test_entropy_is_that_of_the_next_token_distribution(tiny_model: Any) -> None
     logits = tiny_model(torch.tensor([[1, 2, 3, 4]])).logits[0, 2:].float()
     expected = torch.distributions.Categorical(logits=logits).entropy()
     torch.testing.assert_close(entropy[0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_only_tokens_that_are_asked_for_are_scored(tiny_model: Any) -> None:
+    prompts, completions = [(1, 2, 3), (4, 5), (1, 2, 3)], [[6, 7, 8], [9], [10, 11]]
+    wanted = torch.tensor([[True, False, True], [False, False, False], [False, True, False]])
+    every, _ = completion_log_probs(tiny_model, prompts, completions)
+    some, entropies = completion_log_probs(tiny_model, prompts, completions, wanted=wanted)
+    torch.testing.assert_close(some, every * wanted)
+    assert (entropies != 0).equal(wanted)

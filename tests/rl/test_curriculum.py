@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from tiny_tasks import sum_task
 
 from rewards.episode import Task
+from rewards.goals import NoCall
 from rl.curriculum import MEMORY, Curriculum
 
 KINDS = ("sum", "total", "addition")
@@ -18,9 +20,21 @@ TASKS = [sum_task(number, kind=kind) for kind in KINDS for number in range(5)]
 
 
 def curriculum(
-    tasks: Sequence[Task] = TASKS, learnability: float = 0.0, seed: int = 0
+    tasks: Sequence[Task] = TASKS,
+    learnability: float = 0.0,
+    seed: int = 0,
+    no_call_share: float | None = None,
 ) -> Curriculum:
-    return Curriculum(tasks, seed, learnability)
+    return Curriculum(tasks, seed, learnability, no_call_share)
+
+
+def results(*counts: tuple[str, int, int]) -> list[tuple[str, str, bool]]:
+    """Kind, successes and failures, of tasks that are not played otherwise."""
+    return [
+        (kind, f"{kind}/other", success)
+        for kind, won, lost in counts
+        for success in [True] * won + [False] * lost
+    ]
 
 
 def kinds(tasks: Sequence[Task]) -> Counter[str]:
@@ -32,7 +46,7 @@ def kinds(tasks: Sequence[Task]) -> Counter[str]:
 
 def test_without_learnability_every_generation_holds_every_kind_in_equal_parts() -> None:
     dealer = curriculum()
-    dealer.note([("sum", True)] * 8)
+    dealer.note(results(("sum", 8, 0)))
     for _ in range(4):
         assert kinds(dealer.deal(6)) == dict.fromkeys(KINDS, 2)
 
@@ -51,6 +65,30 @@ def test_no_task_is_played_again_before_every_task_of_its_kind_was() -> None:
         assert len(set(mine[:5])) == len(set(mine[5:])) == 5
 
 
+def test_a_solved_task_is_passed_over_two_times_in_three() -> None:
+    tasks = [sum_task(number) for number in range(100)]
+    dealer = curriculum(tasks)
+    solved = {task.id for task in tasks[:50]}
+    dealer.note([("sum", name, True) for name in solved])
+    dealt = Counter(task.id in solved for task in dealer.deal(2_000))
+    assert dealt[True] / dealt[False] == pytest.approx(1 / 3, abs=0.06)
+
+
+def test_a_task_that_failed_again_is_dealt_like_others_again() -> None:
+    tasks = [sum_task(number) for number in range(20)]
+    dealer = curriculum(tasks)
+    for success in (True, False):
+        dealer.note([("sum", task.id, success) for task in tasks[:10]])
+    assert kinds(dealer.deal(40)) == {"sum": 40}
+    assert set(Counter(task.id for task in dealer.deal(40)).values()) == {2}
+
+
+def test_a_kind_in_which_everything_is_solved_is_dealt_all_the_same() -> None:
+    dealer = curriculum(TASKS[:5])
+    dealer.note([("sum", task.id, True) for task in TASKS[:5]])
+    assert len(dealer.deal(30)) == 30
+
+
 @given(
     groups=st.integers(1, 40),
     learnability=st.floats(0, 1),
@@ -60,7 +98,7 @@ def test_every_group_gets_a_task_and_a_kind_gets_its_share_rounded(
     groups: int, learnability: float, outcomes: list[tuple[str, bool]]
 ) -> None:
     dealer = curriculum(learnability=learnability)
-    dealer.note(outcomes)
+    dealer.note([(kind, f"{kind}/other", success) for kind, success in outcomes])
     shares = dealer.shares()
     assert sum(shares.values()) == pytest.approx(1)
     dealt = kinds(dealer.deal(groups))
@@ -74,35 +112,65 @@ def test_every_group_gets_a_task_and_a_kind_gets_its_share_rounded(
 
 def test_a_kind_with_mixed_results_gets_more_than_one_that_always_or_never_succeeds() -> None:
     dealer = curriculum(learnability=0.5)
-    dealer.note([("sum", True)] * 8 + [("total", False)] * 8)
-    dealer.note([("addition", True)] * 4 + [("addition", False)] * 4)
+    dealer.note(results(("sum", 8, 0), ("total", 0, 8)))
+    dealer.note(results(("addition", 4, 4)))
     shares = dealer.shares()
-    assert shares["addition"] > 1.5 * shares["sum"]
+    assert shares["addition"] > 1.2 * shares["sum"]
     assert shares["sum"] == pytest.approx(shares["total"])
     assert shares["sum"] > 0.5 / 3
 
 
-def test_shares_are_those_of_the_variance_of_success() -> None:
+def test_shares_are_those_of_the_standard_deviation_of_success() -> None:
     dealer = curriculum(learnability=0.8)
-    dealer.note([("sum", True)] * 3 + [("sum", False)])
-    weights = {"sum": 4 / 6 * 2 / 6, "total": 0.25, "addition": 0.25}
+    dealer.note(results(("sum", 3, 1)))
+    weights = {"sum": (4 / 6 * 2 / 6) ** 0.5, "total": 0.5, "addition": 0.5}
     expected = {kind: 0.2 / 3 + 0.8 * weights[kind] / sum(weights.values()) for kind in KINDS}
     assert dealer.shares() == pytest.approx(expected)
 
 
 def test_old_results_are_forgotten() -> None:
     dealer = curriculum(learnability=1.0)
-    dealer.note([("sum", True)] * 8)
-    dealer.note([("sum", False)] * 8)
+    dealer.note(results(("sum", 8, 0)))
+    dealer.note(results(("sum", 0, 8)))
     rate = (8 * MEMORY + 1) / (8 * MEMORY + 8 + 2)
-    weights = {"sum": rate * (1 - rate), "total": 0.25, "addition": 0.25}
+    weights = {"sum": (rate * (1 - rate)) ** 0.5, "total": 0.5, "addition": 0.5}
     assert dealer.shares()["sum"] == pytest.approx(weights["sum"] / sum(weights.values()))
 
 
-@pytest.mark.parametrize("learnability", [-0.1, 1.1])
-def test_a_learnability_that_is_no_share_is_refused(learnability: float) -> None:
-    with pytest.raises(ValueError, match="from 0 to 1"):
-        curriculum(learnability=learnability)
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_what_is_no_share_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="learnability is a share from 0 to 1"):
+        curriculum(learnability=share)
+    with pytest.raises(ValueError, match="no_call_share is a share from 0 to 1"):
+        curriculum(no_call_share=share)
+
+
+# --- tasks that must not be answered by calling -------------------------------------------------
+
+REFUSALS = [
+    replace(sum_task(n, kind=kind), goal=NoCall()) for kind in ("no", "never") for n in (0, 1)
+]
+
+
+@pytest.mark.parametrize("learnability", [0.0, 0.6])
+def test_kinds_that_must_not_call_get_their_share_together(learnability: float) -> None:
+    dealer = curriculum([*TASKS, *REFUSALS], learnability, no_call_share=0.4)
+    dealer.note(results(("no", 8, 0), ("never", 3, 3)))
+    shares = dealer.shares()
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["no"] + shares["never"] == pytest.approx(0.4)
+    assert (shares["never"] > shares["no"]) == (learnability > 0)
+    dealt = kinds([task for _ in range(10) for task in dealer.deal(10)])
+    assert dealt["no"] + dealt["never"] == pytest.approx(40, abs=10)
+
+
+def test_without_a_share_of_their_own_they_are_kinds_like_others() -> None:
+    shares = curriculum([*TASKS, *REFUSALS]).shares()
+    assert list(shares.values()) == pytest.approx([1 / 5] * 5)
+
+
+def test_their_share_is_nothing_where_there_are_none() -> None:
+    assert curriculum(no_call_share=0.5).shares() == pytest.approx(dict.fromkeys(KINDS, 1 / 3))
 
 
 # --- the same again -----------------------------------------------------------------------------
@@ -118,7 +186,8 @@ def test_the_seed_decides_what_is_dealt() -> None:
 def test_a_restored_curriculum_deals_on_where_the_saved_one_was() -> None:
     whole = curriculum(learnability=0.7)
     whole.deal(7)
-    whole.note([("sum", True)] * 8 + [("total", False)] * 8)
+    whole.note(results(("sum", 8, 0), ("total", 0, 8)))
+    whole.note([("sum", task.id, True) for task in TASKS[:3]])
     saved = json.loads(json.dumps(whole.state()))
     resumed = curriculum(learnability=0.7)
     state = SimpleNamespace(stateful_callbacks={"Curriculum": saved})

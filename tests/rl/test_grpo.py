@@ -244,6 +244,11 @@ def test_a_learnability_that_is_no_share_is_refused() -> None:
         ReinforceArguments(learnability=2.0)
 
 
+def test_a_share_of_no_call_tasks_above_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="--no_call_share is a share up to 1"):
+        ReinforceArguments(no_call_share=1.5)
+
+
 def test_a_negative_turn_limit_is_refused() -> None:
     with pytest.raises(ValueError, match="--rollout_turns must not be negative: -1"):
         ReinforceArguments(rollout_turns=-1)

