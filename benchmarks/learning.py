@@ -30,7 +30,7 @@ RECIPES: dict[str, tuple[Flags, Flags]] = {
     "recipe": ((), ()),
     "no-warm-start": (None, ("--adapter", "none")),
     "group-scaled": (None, ("--scale_rewards", "group")),
-    "sft-long": ((*ONCE, "--num_train_epochs", "4"), None),
+    "sft-long": ((*ONCE, "--num_train_epochs", "6"), None),
     "sft-600": ((*ONCE, "--num_traces", "600", "--views", "10"), None),
 }
 """Flags for `sft.train` and for `rl.grpo`; None: that stage is left out."""

@@ -6,8 +6,7 @@ teaches nothing. With success rate p of a kind, p (1 - p) is the variance of an 
 arXiv:2502.12272). Its square root, the standard deviation, is what the size of an advantage goes
 with; it leaves more to kinds that hardly ever succeed, which are the ones that get lost. Part of
 every step goes to the kinds in proportion to it; the rest is dealt evenly, so that no kind is left
-out and a lost one is noticed. Within a kind, a task that only succeeded when it was last played is
-passed over two times in three.
+out and a lost one is noticed.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ from rewards.goal_checks import needs_call
 
 # What was seen before counts this much less each time a kind is played again.
 MEMORY = 0.8
-# A task whose last group only succeeded is dealt again with this probability when its turn comes.
-SOLVED_AGAIN = 1 / 3
 
 
 class Curriculum(TrainerCallback, ExportableState):
@@ -68,7 +65,6 @@ class Curriculum(TrainerCallback, ExportableState):
         self._played = dict.fromkeys(self._kinds, 0)
         self._successes = dict.fromkeys(self._kinds, 0.0)
         self._episodes = dict.fromkeys(self._kinds, 0.0)
-        self._solved: set[str] = set()  # ids of tasks whose last group only succeeded
 
     def shares(self) -> dict[str, float]:
         """Return the expected share of the groups of each kind; they sum to 1.
@@ -100,7 +96,7 @@ class Curriculum(TrainerCallback, ExportableState):
         """Return the tasks of the next generation, one for each group.
 
         Kinds get as many groups as their share says, rounded up or down (systematic sampling); no
-        task comes again before every task of its kind came or was passed over.
+        task comes again before every task of its kind came.
         """
         rng = random.Random(f"order/{self._seed}/{self._dealt}")
         self._dealt += 1
@@ -116,34 +112,24 @@ class Curriculum(TrainerCallback, ExportableState):
             tasks.append(self._next(kinds[-1]))
         return tasks
 
-    def note(self, outcomes: Iterable[tuple[str, str, bool]]) -> None:
+    def note(self, outcomes: Iterable[tuple[str, bool]]) -> None:
         """Remember how the episodes of a generation ended.
 
         Args:
-            outcomes: Kind and id of the task and success, for each episode.
+            outcomes: Kind of the task and success, for each episode.
         """
-        by_kind: dict[str, list[bool]] = defaultdict(list)
-        by_task: dict[str, list[bool]] = defaultdict(list)
-        for kind, name, success in outcomes:
-            by_kind[kind].append(success)
-            by_task[name].append(success)
-        for kind, successes in by_kind.items():
+        results: dict[str, list[bool]] = defaultdict(list)
+        for kind, success in outcomes:
+            results[kind].append(success)
+        for kind, successes in results.items():
             self._successes[kind] = MEMORY * self._successes[kind] + sum(successes)
             self._episodes[kind] = MEMORY * self._episodes[kind] + len(successes)
-        self._solved -= by_task.keys()
-        self._solved |= {name for name, successes in by_task.items() if all(successes)}
 
     def _next(self, kind: str) -> Task:
-        """Return the next task of a kind: every one once in a random order, then anew."""
         tasks = self._by_kind[kind]
-        while True:
-            shuffle, place = divmod(self._played[kind], len(tasks))
-            self._played[kind] += 1
-            rng = random.Random(f"deck/{self._seed}/{kind}/{shuffle}")
-            task = rng.sample(tasks, len(tasks))[place]
-            chance = random.Random(f"again/{self._seed}/{task.id}/{shuffle}").random()
-            if task.id not in self._solved or chance < SOLVED_AGAIN:
-                return task
+        shuffle, place = divmod(self._played[kind], len(tasks))
+        self._played[kind] += 1
+        return random.Random(f"deck/{self._seed}/{kind}/{shuffle}").sample(tasks, len(tasks))[place]
 
     # --- saved and restored with the trainer ---------------------------------------------------
 
@@ -154,7 +140,6 @@ class Curriculum(TrainerCallback, ExportableState):
             "played": self._played,
             "successes": self._successes,
             "episodes": self._episodes,
-            "solved": sorted(self._solved),
         }
         return {"args": {}, "attributes": kept}
 
@@ -162,7 +147,6 @@ class Curriculum(TrainerCallback, ExportableState):
         """Continue from what `state` returned."""
         kept = saved["attributes"]
         self._dealt = kept["dealt"]
-        self._solved = set(kept["solved"])
         for mine, theirs in (
             (self._played, kept["played"]),
             (self._successes, kept["successes"]),

@@ -120,9 +120,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
 
     def _note_results(self, episodes: Sequence[Episode]) -> None:
         outcomes = [
-            (one.task.kind, one.task.id, one.success)
-            for one in episodes
-            if one.status in MODEL_STATUSES
+            (one.task.kind, one.success) for one in episodes if one.status in MODEL_STATUSES
         ]
         if self.accelerator.num_processes > 1:
             outcomes = gather_object(outcomes)

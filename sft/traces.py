@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,12 +17,15 @@ from sft.mistakes import Stumbler
 
 Row = dict[str, Any]
 
+_WORD = re.compile(r"\w+")
+
 
 def pick_tasks(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
     """Pick `count` tasks with a known solution: one of every sort, then equal parts of every kind.
 
     A sort is a kind of task; among those that must not be answered by calling, also what is
     answered: to ask for a customer is not to ask for a date, and one does not teach the other.
+    Of a kind the request is picked that is worded least like those picked before it.
     """
     by_sort: dict[tuple[str, str], list[Task]] = defaultdict(list)
     for task in tasks:
@@ -29,17 +33,34 @@ def pick_tasks(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
             silent = not any(turn.calls for turn in task.reference)
             by_sort[task.kind, task.reference[-1].text if silent else ""].append(task)
     rng = random.Random(f"traces/{seed}")
-    for sort in sorted(by_sort):
-        rng.shuffle(by_sort[sort])
-    picked = [by_sort[sort].pop() for sort in sorted(by_sort)]
+    seen: dict[str, list[set[str]]] = defaultdict(list)
+    picked: list[Task] = []
     by_kind: dict[str, list[Task]] = defaultdict(list)
-    for (kind, _), rest in sorted(by_sort.items()):
-        by_kind[kind] += rest
-    for kind in sorted(by_kind):
-        rng.shuffle(by_kind[kind])
+    for (kind, _), sort in sorted(by_sort.items()):
+        rng.shuffle(sort)
+        picked.append(_take_newest(sort, seen[kind]))
+        by_kind[kind] += sort
     while len(picked) < count and any(by_kind.values()):
-        picked += [by_kind[kind].pop() for kind in sorted(by_kind) if by_kind[kind]]
+        picked += [
+            _take_newest(by_kind[kind], seen[kind]) for kind in sorted(by_kind) if by_kind[kind]
+        ]
     return picked[:count]
+
+
+def _take_newest(tasks: list[Task], seen: list[set[str]]) -> Task:
+    """Take the task out whose words are least like any of `seen`, and note its words there.
+
+    Alike is the share of common words among all of both (Jaccard); words with a digit, which are
+    values, do not count.
+    """
+
+    def likeness(words: set[str]) -> float:
+        return max((len(words & old) / len(words | old) for old in seen), default=0.0)
+
+    words = [{w for w in _WORD.findall(task.prompt.lower()) if w.isalpha()} for task in tasks]
+    best = min(range(len(tasks)), key=lambda place: likeness(words[place]))
+    seen.append(words[best])
+    return tasks.pop(best)
 
 
 def reference_traces(tasks: Sequence[Task], max_turns: int) -> list[Row]:

@@ -28,12 +28,10 @@ def curriculum(
     return Curriculum(tasks, seed, learnability, no_call_share)
 
 
-def results(*counts: tuple[str, int, int]) -> list[tuple[str, str, bool]]:
-    """Kind, successes and failures, of tasks that are not played otherwise."""
+def results(*counts: tuple[str, int, int]) -> list[tuple[str, bool]]:
+    """Kind, successes and failures."""
     return [
-        (kind, f"{kind}/other", success)
-        for kind, won, lost in counts
-        for success in [True] * won + [False] * lost
+        (kind, success) for kind, won, lost in counts for success in [True] * won + [False] * lost
     ]
 
 
@@ -65,30 +63,6 @@ def test_no_task_is_played_again_before_every_task_of_its_kind_was() -> None:
         assert len(set(mine[:5])) == len(set(mine[5:])) == 5
 
 
-def test_a_solved_task_is_passed_over_two_times_in_three() -> None:
-    tasks = [sum_task(number) for number in range(100)]
-    dealer = curriculum(tasks)
-    solved = {task.id for task in tasks[:50]}
-    dealer.note([("sum", name, True) for name in solved])
-    dealt = Counter(task.id in solved for task in dealer.deal(2_000))
-    assert dealt[True] / dealt[False] == pytest.approx(1 / 3, abs=0.06)
-
-
-def test_a_task_that_failed_again_is_dealt_like_others_again() -> None:
-    tasks = [sum_task(number) for number in range(20)]
-    dealer = curriculum(tasks)
-    for success in (True, False):
-        dealer.note([("sum", task.id, success) for task in tasks[:10]])
-    assert kinds(dealer.deal(40)) == {"sum": 40}
-    assert set(Counter(task.id for task in dealer.deal(40)).values()) == {2}
-
-
-def test_a_kind_in_which_everything_is_solved_is_dealt_all_the_same() -> None:
-    dealer = curriculum(TASKS[:5])
-    dealer.note([("sum", task.id, True) for task in TASKS[:5]])
-    assert len(dealer.deal(30)) == 30
-
-
 @given(
     groups=st.integers(1, 40),
     learnability=st.floats(0, 1),
@@ -98,7 +72,7 @@ def test_every_group_gets_a_task_and_a_kind_gets_its_share_rounded(
     groups: int, learnability: float, outcomes: list[tuple[str, bool]]
 ) -> None:
     dealer = curriculum(learnability=learnability)
-    dealer.note([(kind, f"{kind}/other", success) for kind, success in outcomes])
+    dealer.note(outcomes)
     shares = dealer.shares()
     assert sum(shares.values()) == pytest.approx(1)
     dealt = kinds(dealer.deal(groups))
@@ -187,7 +161,6 @@ def test_a_restored_curriculum_deals_on_where_the_saved_one_was() -> None:
     whole = curriculum(learnability=0.7)
     whole.deal(7)
     whole.note(results(("sum", 8, 0), ("total", 0, 8)))
-    whole.note([("sum", task.id, True) for task in TASKS[:3]])
     saved = json.loads(json.dumps(whole.state()))
     resumed = curriculum(learnability=0.7)
     state = SimpleNamespace(stateful_callbacks={"Curriculum": saved})

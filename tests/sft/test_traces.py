@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from agents.players import Info, LanguagePlayer, Sampled
 from agents.rollout import Trajectory, rollout
 from agents.template import ChatTemplate
 from envs.policies import make_policy
+from envs.tasks.catalogue import mock_catalogue
 from envs.tasks.load import load_tasks
 from rewards.episode import Episode, Outcome, Status, Task, ToolCall, ToolResult, Turn
 from rewards.goals import NoCall
@@ -194,6 +196,20 @@ def test_behind_the_first_of_each_sort_kinds_have_equal_parts() -> None:
     assert counts.pop("no_argument") == 8 + 2
     assert set(counts.values()) == {3}
     assert len(counts) == 18
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_requests_of_a_kind_are_picked_in_different_words(seed: int) -> None:
+    """Three at random are often worded alike, and what was never shown is refused."""
+    kind = next(kind for kind in mock_catalogue().kinds if kind.name == "sms_by_name")
+    forms = [re.sub(r"\\{\w+\\}", ".+", re.escape(phrasing)) for phrasing in kind.phrasings]
+    prompts = [
+        task.prompt
+        for task in pick_tasks(load_tasks("starter", "train"), 60, seed)
+        if task.kind == kind.name
+    ]
+    used = [next(form for form in forms if re.fullmatch(form, prompt)) for prompt in prompts]
+    assert len(set(used)) == len(used) == 3
 
 
 def test_the_seed_decides_which_tasks_are_picked() -> None:
