@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import torch
+
 from agents.engine import Conversations, SamplingConfig
-from agents.merged import merged_adapter
+from agents.merged import folded_adapter
 from agents.template import ChatTemplate
 from envs.policies import TextPolicy
 
@@ -160,7 +162,7 @@ class LanguagePlayer:
         self.model.eval()
         self._ready = True
         try:
-            with merged_adapter(self.model):
+            with torch.no_grad(), folded_adapter(self.model):
                 yield
         finally:
             self._ready = False
