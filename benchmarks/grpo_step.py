@@ -8,7 +8,7 @@ The embedded policy plays groups of training tasks of the starter family. In the
     rollout    ours: a kept cache, prompts kept once, batches side by side
                peer: transformers' `generate` for every turn, on the whole conversation of each row
     update     ours: one packed row, each prompt once, sampled tokens only, adapter folded
-               peer: every row with its own copy of the prompt, padded (what TRL's trainer computes)
+               peer: every row with its own copy of the prompt, padded, 16 rows at a time
 
 Both sides of the update get the same episodes, all of them with an advantage, and their gradients
 are compared before anything is measured. Keys of the JSON: `rollout_ratio`, `update_ratio` (peer's
@@ -22,7 +22,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ from rewards.episode import Task
 
 SAMPLING = SamplingConfig(temperature=0.8, max_turn_tokens=48, seed=0)
 MAX_TURNS = 4
+MICRO_BATCH = 16
+"""Rows that the peer's update computes at once; larger ones were slower here."""
 
 
 class GeneratePerTurn:
@@ -82,26 +84,28 @@ class GeneratePerTurn:
         return turns
 
 
-def repeated_log_probs(model: Any, played: Sequence[Trajectory]) -> torch.Tensor:
-    """Return the sum of the sampled tokens' log-probabilities, every row with its own prompt."""
-    rows = [[*one.prompt_ids, *one.completion_ids] for one in played]
-    width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
-    real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-    kept = width - min(len(one.prompt_ids) for one in played) + 1
-    logits = model(ids, attention_mask=real, logits_to_keep=kept).logits
-    total = torch.zeros(())
-    for row, one in enumerate(played):
-        first = len(one.prompt_ids) - 1 - (width - kept)
-        scores = logits[row, first : first + len(one.completion_ids)] / SAMPLING.temperature
-        said = torch.tensor(one.mask).bool()
-        chosen = torch.tensor(one.completion_ids)[said, None]
-        total = total + scores[said].log_softmax(-1).gather(-1, chosen).sum()
-    return total
+def repeated_log_probs(model: Any, played: Sequence[Trajectory]) -> Iterator[torch.Tensor]:
+    """Yield sums of the sampled tokens' log-probabilities, every row with its own prompt."""
+    for start in range(0, len(played), MICRO_BATCH):
+        some = played[start : start + MICRO_BATCH]
+        rows = [[*one.prompt_ids, *one.completion_ids] for one in some]
+        width = max(map(len, rows))
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+        real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        kept = width - min(len(one.prompt_ids) for one in some) + 1
+        logits = model(ids, attention_mask=real, logits_to_keep=kept).logits
+        total = torch.zeros(())
+        for row, one in enumerate(some):
+            first = len(one.prompt_ids) - 1 - (width - kept)
+            scores = logits[row, first : first + len(one.completion_ids)] / SAMPLING.temperature
+            said = torch.tensor(one.mask).bool()
+            chosen = torch.tensor(one.completion_ids)[said, None]
+            total = total + scores[said].log_softmax(-1).gather(-1, chosen).sum()
+        yield total
 
 
-def packed_log_probs(model: Any, played: Sequence[Trajectory]) -> torch.Tensor:
-    """Return the same sum by the way the trainer takes."""
+def packed_log_probs(model: Any, played: Sequence[Trajectory]) -> Iterator[torch.Tensor]:
+    """Yield the same sum by the way the trainer takes."""
     wanted = torch.zeros(len(played), max(len(p.mask) for p in played), dtype=torch.bool)
     for row, one in enumerate(played):
         wanted[row, : len(one.mask)] = torch.tensor(one.mask).bool()
@@ -113,13 +117,16 @@ def packed_log_probs(model: Any, played: Sequence[Trajectory]) -> torch.Tensor:
             SAMPLING.temperature,
             wanted,
         )
-        return found.sum()
+    yield found.sum()
 
 
-def gradient(model: Any, total: Callable[..., torch.Tensor], played: Any) -> torch.Tensor:
+def gradient(
+    model: Any, parts: Callable[[Any, Any], Iterator[torch.Tensor]], played: Any
+) -> torch.Tensor:
     """Return the gradient of a sum of log-probabilities for all trained parameters."""
     model.zero_grad()
-    total(model, played).backward()
+    for part in parts(model, played):
+        part.backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
