@@ -23,6 +23,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from agents.errors import UnsupportedModelError
+
 NAME = "mcp_gym_layout"
 HIDDEN = -1e30
 """Added to the score of a key that is not seen. Finite, so that a query without keys is no NaN."""
@@ -229,14 +231,14 @@ def use_layouts(model: Any) -> None:
         model: A model of transformers whose layers all see the whole context.
 
     Raises:
-        ValueError: If a layer sees a window only.
+        UnsupportedModelError: If a layer sees a window only.
     """
     config = model.config
     others = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     if others:
-        raise ValueError(
+        raise UnsupportedModelError(
             f"{config.model_type} has layers of the kind {', '.join(sorted(others))}; "
-            "only full attention is computed in parts"
+            "only models whose layers all see the whole context can play here, such as Qwen3"
         )
     config._attn_implementation = NAME
 

@@ -3,6 +3,7 @@
 AgentError
 ├── ModelNotFoundError      no model, adapter or tokenizer at the given place
 ├── ModelFileError          a file of a model is missing or damaged
+├── UnsupportedModelError   the engine cannot compute the model's kind of attention
 └── NonFiniteLogitsError    the model's output is NaN or infinite
 """
 
@@ -19,6 +20,10 @@ class ModelNotFoundError(AgentError):
 
 class ModelFileError(AgentError):
     """A file of a model is missing or damaged."""
+
+
+class UnsupportedModelError(AgentError):
+    """The engine cannot compute the model's kind of attention."""
 
 
 class NonFiniteLogitsError(AgentError):

@@ -18,6 +18,7 @@ from agents.attention import (
     read_gradients,
     use_layouts,
 )
+from agents.errors import UnsupportedModelError
 
 SIZES = {"first": 7, "second": 4}
 
@@ -128,5 +129,5 @@ def test_without_a_layout_a_model_says_what_it_said_before() -> None:
 def test_a_model_whose_layers_see_a_window_is_refused() -> None:
     model = tiny_qwen3()
     model.config.layer_types = ["full_attention", "sliding_attention"]
-    with pytest.raises(ValueError, match="sliding_attention"):
+    with pytest.raises(UnsupportedModelError, match="sliding_attention"):
         use_layouts(model)
