@@ -43,6 +43,19 @@ class GeneratedTurn:
     log_probs: list[float]
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What the first token of a turn is held to.
+
+    Attributes:
+        token: The token.
+        wanted: Whether the turn must begin with it (True) or must not (False).
+    """
+
+    token: int
+    wanted: bool
+
+
 class Conversations:
     """A batch of conversations with a language model.
 
@@ -93,13 +106,18 @@ class Conversations:
         ]
 
     @torch.no_grad()
-    def generate(self) -> list[GeneratedTurn]:
-        """Sample one turn for every row of the batch."""
+    def generate(self, openings: Sequence[Opening | None] = ()) -> list[GeneratedTurn]:
+        """Sample one turn for every row of the batch.
+
+        Args:
+            openings: What the first token of each row is held to, None for nothing; its
+                log-probability is that of the distribution it was then sampled from.
+        """
         budgets = [
             min(self.config.max_turn_tokens, self.config.max_length - int(length) - len(pending))
             for length, pending in zip(self._cache.lengths, self._pending, strict=True)
         ]
-        logits = self._feed(self._pending)
+        logits = _held(self._feed(self._pending), openings)
         turns = [GeneratedTurn([], []) for _ in self._pending]
         self._pending = [[] for _ in turns]
         speaking = [row for row, budget in enumerate(budgets) if budget > 0]
@@ -161,6 +179,11 @@ class Conversations:
         hidden = self._hidden(ids, positions, self._cache)
         last = (real.sum(1) - 1).clamp(min=0)
         logits: torch.Tensor = self._head(hidden[torch.arange(len(ids)), last]).float()
+        if not torch.isfinite(logits).all():
+            raise NonFiniteLogitsError(
+                "the model's logits are NaN or infinite; lower the learning rate, or load the "
+                "model in float32 or bfloat16 instead of float16"
+            )
         return logits
 
     def _hidden(
@@ -177,11 +200,6 @@ class Conversations:
         return hidden
 
     def _sample(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if not torch.isfinite(logits).all():
-            raise NonFiniteLogitsError(
-                "the model's logits are NaN or infinite; lower the learning rate, or load the "
-                "model in float32 or bfloat16 instead of float16"
-            )
         if self.config.temperature == 0:
             tokens = logits.argmax(-1)
             log_probs = logits.log_softmax(-1)
@@ -199,3 +217,17 @@ class Conversations:
         # From (0, 1], so that a token of probability 0 is never drawn.
         drawn = 1 - torch.rand(len(below), 1, generator=self.generator, device=self.device)
         return torch.searchsorted(below, drawn * below[:, -1:])[:, 0]
+
+
+def _held(logits: torch.Tensor, openings: Sequence[Opening | None]) -> torch.Tensor:
+    """Return logits (batch, vocabulary) in which only what the openings allow is possible."""
+    for row, opening in enumerate(openings):
+        if opening is None:
+            continue
+        kept = logits[row, opening.token].clone()
+        if opening.wanted:
+            logits[row] = -torch.inf
+            logits[row, opening.token] = kept
+        else:
+            logits[row, opening.token] = -torch.inf
+    return logits

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from agents.engine import Conversations, SamplingConfig
+from agents.engine import Conversations, Opening, SamplingConfig
 from agents.merged import folded_adapter
 from agents.template import ChatTemplate
 from envs.policies import TextPolicy
@@ -44,8 +44,14 @@ class Player(Protocol):
 
     name: str
 
-    def begin(self, infos: Sequence[Info]) -> None:
-        """Take the infos of freshly reset episodes, one per row."""
+    def begin(self, infos: Sequence[Info], calls_first: Sequence[bool | None] = ()) -> None:
+        """Take the infos of freshly reset episodes, one per row.
+
+        Args:
+            infos: What the environment says of each episode.
+            calls_first: For each row whether its first turn must open with a call (True), must not
+                (False), or is free (None). A player that does not sample may ignore it.
+        """
 
     def act(self, rows: Sequence[int], infos: Sequence[Info]) -> list[Sampled]:
         """Return a turn for each of `rows`, given their latest infos."""
@@ -65,7 +71,7 @@ class ScriptedPlayer:
         self._seed = seed
         self._generators: list[random.Random] = []
 
-    def begin(self, infos: Sequence[Info]) -> None:
+    def begin(self, infos: Sequence[Info], calls_first: Sequence[bool | None] = ()) -> None:
         """Seed one generator per episode from the task's id."""
         self._generators = [
             random.Random(f"{self._seed}/{self.name}/{info['task'].id}") for info in infos
@@ -114,10 +120,16 @@ class LanguagePlayer:
         self._rows: list[int] = []
         self._cut: set[int] = set()
         self._prompts: list[list[int]] = []
+        self._openings: list[Opening | None] = []
 
-    def begin(self, infos: Sequence[Info]) -> None:
-        """Render the prompts."""
+    def begin(self, infos: Sequence[Info], calls_first: Sequence[bool | None] = ()) -> None:
+        """Render the prompts.
+
+        Raises:
+            ValueError: If a turn is to open with a call where the model would think first.
+        """
         self._prompts = [self.template.prompt_ids(i["messages"], i["tools"]) for i in infos]
+        self._openings = self._held_to(calls_first)
         self._started = False
         self._cut = set()
 
@@ -125,7 +137,10 @@ class LanguagePlayer:
         """Sample one turn for each row; rows that are not named leave the batch."""
         with self._model_ready():
             contexts = self._contexts(rows, infos)
-            turns = self._conversations.generate()
+            turns = self._conversations.generate(
+                [self._openings[row] for row in rows] if self._openings else ()
+            )
+            self._openings = []  # they hold for the first turn
         return [
             self._sampled(row, context, turn.ids, turn.log_probs)
             for row, context, turn in zip(rows, contexts, turns, strict=True)
@@ -167,6 +182,14 @@ class LanguagePlayer:
         finally:
             self._ready = False
             self.model.train(was_training)
+
+    def _held_to(self, calls_first: Sequence[bool | None]) -> list[Opening | None]:
+        if all(wanted is None for wanted in calls_first):
+            return []
+        if self.template.thinking:
+            raise ValueError("a first turn cannot be held to a call where the model thinks first")
+        token = self.template.call_opener
+        return [None if wanted is None else Opening(token, wanted) for wanted in calls_first]
 
     def _contexts(self, rows: Sequence[int], infos: Sequence[Info]) -> list[list[int]]:
         if not self._started:

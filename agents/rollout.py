@@ -18,6 +18,9 @@ from envs.vector_env import MCPVectorEnv
 from rewards.episode import Episode, Task
 from rewards.matrix import RewardMatrix
 
+Batch = Sequence[tuple[Task, bool | None]]
+"""Tasks, each with whether its first turn must open with a call."""
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -52,6 +55,7 @@ def rollout(
     progress: bool = False,
     workers: int = 1,
     envs: Sequence[MCPVectorEnv] = (),
+    calls_first: Sequence[bool | None] = (),
 ) -> list[Trajectory]:
     """Play every task once.
 
@@ -66,18 +70,23 @@ def rollout(
             A small model gains more by this than by more threads for each product.
         envs: Environments to reuse, for batches of their size; they must have the `max_turns` and
             `matrix` given here. Others are made and closed.
+        calls_first: For each task whether the first turn must open with a call (True), must not
+            (False), or is free (None); for exploration by a language model.
 
     Returns:
         One trajectory per task, in order.
     """
-    batches = [tasks[start : start + batch_size] for start in range(0, len(tasks), batch_size)]
+    held = list(calls_first) or [None] * len(tasks)
+    rows = list(zip(tasks, held, strict=True))
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     spare: SimpleQueue[MCPVectorEnv] = SimpleQueue()
     for env in envs:
         spare.put(env)
     bar = tqdm(total=len(tasks), desc=player.name, disable=not progress, mininterval=2)
 
-    def play(who: Player, batch: Sequence[Task]) -> list[Trajectory]:
-        with _environment(spare, batch, max_turns, matrix or RewardMatrix()) as env:
+    def play(who: Player, batch: Batch) -> list[Trajectory]:
+        tasks = [task for task, _ in batch]
+        with _environment(spare, tasks, max_turns, matrix or RewardMatrix()) as env:
             played = _play(who, env, batch)
         bar.update(len(batch))
         return played
@@ -92,9 +101,9 @@ def rollout(
 
 def _side_by_side(
     player: LanguagePlayer,
-    batches: Sequence[Sequence[Task]],
+    batches: Sequence[Batch],
     workers: int,
-    play: Callable[[Player, Sequence[Task]], list[Trajectory]],
+    play: Callable[[Player, Batch], list[Trajectory]],
 ) -> list[list[Trajectory]]:
     threads = torch.get_num_threads()
     try:
@@ -132,15 +141,15 @@ def _environment(
             spare.put(kept)
 
 
-def _play(player: Player, env: MCPVectorEnv, tasks: Sequence[Task]) -> list[Trajectory]:
-    env.reset(options={"tasks": list(tasks)})
-    player.begin(env.infos)
+def _play(player: Player, env: MCPVectorEnv, batch: Batch) -> list[Trajectory]:
+    env.reset(options={"tasks": [task for task, _ in batch]})
+    player.begin(env.infos, [held for _, held in batch])
     tools = [tuple(info["tools"]) for info in env.infos]
-    played: list[list[Sampled]] = [[] for _ in tasks]
-    active = list(range(len(tasks)))
+    played: list[list[Sampled]] = [[] for _ in batch]
+    active = list(range(len(batch)))
     while active:
         turns = player.act(active, [env.infos[row] for row in active])
-        actions: list[str | None] = [None] * len(tasks)
+        actions: list[str | None] = [None] * len(batch)
         for row, turn in zip(active, turns, strict=True):
             played[row].append(turn)
             actions[row] = turn.text

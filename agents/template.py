@@ -24,6 +24,11 @@ Tools = Sequence[Mapping[str, Any]]
 
 _PROBE: tuple[Message, ...] = ({"role": "user", "content": "probe"},)
 _ANSWERED: tuple[Message, ...] = (*_PROBE, {"role": "assistant", "content": "probe"})
+_CALLING: Message = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [{"type": "function", "function": {"name": "probe", "arguments": {}}}],
+}
 _STRUCTURE = ("<|im_start|>", "<|im_end|>", "<tool_response>", "</tool_response>")
 _BREAK = "\u200b"
 
@@ -80,6 +85,16 @@ class ChatTemplate:
         """
         text = self._render((*_ANSWERED, *messages), (), opened=True, thinking=self.thinking)
         return self._encode(text[self._answered :])
+
+    @property
+    def call_opener(self) -> int:
+        """The token with which a turn begins that is a call.
+
+        It may hold more than the opening tag: a tokenizer may join the tag with what follows it in
+        every call.
+        """
+        ids, mask = self.training_row((*_PROBE, _CALLING))
+        return ids[mask.index(1)]
 
     def training_row(
         self, messages: Sequence[Message], tools: Tools = ()

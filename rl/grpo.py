@@ -81,10 +81,20 @@ class ReinforceArguments:
         },
     )
 
+    guided: int = field(
+        default=0,
+        metadata={
+            "help": "Episodes of each group whose first token is held to what the task needs: to "
+            "open a call, or not to. Finds what the policy would never try."
+        },
+    )
+
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
         if self.no_call_share > 1:
             raise ValueError(f"--no_call_share is a share up to 1, not {self.no_call_share}")
+        if self.guided < 0:
+            raise ValueError(f"--guided must not be negative: {self.guided}")
         if self.rollout_turns < 0:
             raise ValueError(f"--rollout_turns must not be negative: {self.rollout_turns}")
         if not 0 <= self.learnability <= 1:
@@ -121,6 +131,7 @@ def main(
         ),
         max_turns=reinforce.rollout_turns or play.max_turns,
         gate_groups=reinforce.gate_groups,
+        guided=reinforce.guided,
         log_dir=output,
         workers=policy.threads if config.use_cpu else 1,
         model=model,

@@ -28,6 +28,8 @@ from agents.rollout import Trajectory, rollout
 from agents.shared_prompt import completion_log_probs
 from envs.vector_env import MCPVectorEnv
 from rewards.episode import MODEL_STATUSES, Episode, Outcome, Task
+from rewards.goal_checks import forbids_calls, needs_call
+from rewards.goals import Goal
 from rewards.matrix import RewardMatrix
 from rewards.serialise import episode_to_json
 from rl.curriculum import Curriculum
@@ -45,6 +47,9 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         max_turns: Turn limit of the environment.
         gate_groups: Give no gradient to groups without any success.
         log_dir: Where `metrics.jsonl` and `rollouts.jsonl` are written.
+        guided: Episodes of each group whose first token is held to what the task needs: a call, or
+            none. Where the policy is sure of the wrong one, no episode of a group would ever show
+            it the other, and the group would teach nothing.
         workers: Parts of a generation that are played side by side, each on one CPU thread.
         rollouts_per_step: Episodes of each step that are kept in `rollouts.jsonl`.
         **options: Everything else `GRPOTrainer` takes.
@@ -59,6 +64,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         max_turns: int,
         gate_groups: bool,
         log_dir: Path,
+        guided: int = 0,
         workers: int = 1,
         rollouts_per_step: int = 2,
         **options: Any,
@@ -67,6 +73,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         self._sampling = sampling
         self._max_turns = max_turns
         self._gate_groups = gate_groups
+        self._guided = guided
         self._log_dir = log_dir
         self._rollouts_per_step = rollouts_per_step
         self._workers = workers
@@ -77,6 +84,11 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         super().__init__(
             reward_funcs=[reward], rollout_func=self._play, callbacks=callbacks, **options
         )
+        if guided >= self.num_generations:
+            raise ValueError(
+                f"{guided} guided episodes leave none of the {self.num_generations} of a group "
+                "free; lower --guided or raise --num_generations"
+            )
         log_dir.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
@@ -103,8 +115,9 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             batch_size=share,
             workers=self._workers,
             envs=self._environments(share),
+            calls_first=self._calls_first(tasks),
         )
-        self._note_results([trajectory.episode for trajectory in played])
+        self._note_results(self._free([trajectory.episode for trajectory in played]))
         self._note_rollouts(played, time.monotonic() - started)
         return trl_rows(played, self.processing_class.eos_token_id)
 
@@ -117,6 +130,19 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         dealt = self._curriculum.deal(everywhere // self.num_generations)
         first = rows * self.accelerator.process_index
         return [dealt[i // self.num_generations] for i in range(first, first + rows)]
+
+    def _calls_first(self, tasks: Sequence[Task]) -> list[bool | None]:
+        """Return what the first turn of each row is held to (see `rollout`)."""
+        return [
+            calls_first(task.goal) if row % self.num_generations < self._guided else None
+            for row, task in enumerate(tasks)
+        ]
+
+    def _free(self, episodes: Sequence[Episode]) -> list[Episode]:
+        """Return the episodes that show what the policy does by itself."""
+        return [
+            one for row, one in enumerate(episodes) if row % self.num_generations >= self._guided
+        ]
 
     def _note_results(self, episodes: Sequence[Episode]) -> None:
         outcomes = [
@@ -239,7 +265,8 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             return
         episodes = [trajectory.episode for trajectory in played]
         self._step_metrics = {
-            **rollout_metrics(episodes, self.num_generations),
+            **rollout_metrics(self._free(episodes)),
+            "groups_without_signal": groups_without_signal(episodes, self.num_generations),
             "entropy": sampled_entropy(played),
             "rollout_seconds": seconds,
         }
@@ -286,6 +313,13 @@ def trl_rows(played: Sequence[Trajectory], filler: int) -> dict[str, list[Any]]:
     return dict(columns)
 
 
+def calls_first(goal: Goal) -> bool | None:
+    """Return whether the first turn must be a call (True), must not (False), or may be either."""
+    if needs_call(goal):
+        return True
+    return False if forbids_calls(goal) else None
+
+
 def sampled_entropy(played: Sequence[Trajectory]) -> float:
     """Return the policy's entropy in nats per token, estimated from what it sampled.
 
@@ -309,17 +343,21 @@ def groups_with_success(episodes: Sequence[Episode], size: int) -> torch.Tensor:
     return torch.tensor(keep)
 
 
-def rollout_metrics(episodes: Sequence[Episode], size: int) -> dict[str, Any]:
-    """Return a step's figures: success, outcome shares, groups without signal, success by kind."""
-    sound = [episode for episode in episodes if episode.status in MODEL_STATUSES]
-    turns = Counter(turn.outcome for episode in sound for turn in episode.turns)
-    total = max(1, sum(turns.values()))
+def groups_without_signal(episodes: Sequence[Episode], size: int) -> float:
+    """Return the share of the groups of `size` whose episodes all have one return."""
     groups = [episodes[i : i + size] for i in range(0, len(episodes), size)]
     returns = [
         {round(one.total_reward, 6) for one in group if one.status in MODEL_STATUSES}
         for group in groups
     ]
-    silent = sum(len(different) < 2 for different in returns)
+    return sum(len(different) < 2 for different in returns) / max(1, len(groups))
+
+
+def rollout_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Return a step's figures: success, outcome shares, success by kind."""
+    sound = [episode for episode in episodes if episode.status in MODEL_STATUSES]
+    turns = Counter(turn.outcome for episode in sound for turn in episode.turns)
+    total = max(1, sum(turns.values()))
     kinds: dict[str, list[bool]] = defaultdict(list)
     for episode in sound:
         kinds[episode.task.kind].append(episode.success)
@@ -327,7 +365,6 @@ def rollout_metrics(episodes: Sequence[Episode], size: int) -> dict[str, Any]:
         "success": _mean([episode.success for episode in sound]),
         "mean_return": _mean([episode.total_reward for episode in sound]),
         "turns": _mean([len(episode.turns) for episode in sound]),
-        "groups_without_signal": silent / max(1, len(groups)),
         "infrastructure_faults": float(len(episodes) - len(sound)),
         "outcomes": {str(outcome): turns[outcome] / total for outcome in Outcome},
         "kinds": {kind: _mean(values) for kind, values in sorted(kinds.items())},

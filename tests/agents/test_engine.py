@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny_models import eager_to_call
 
-from agents.engine import Conversations, SamplingConfig
+from agents.engine import Conversations, Opening, SamplingConfig
 from agents.errors import NonFiniteLogitsError
 
 END, PAD = 1511, 1509
@@ -139,3 +139,32 @@ def test_non_finite_logits_are_an_error_that_says_what_to_do(tiny_model: Any) ->
     engine.start([[1, 2]])
     with pytest.raises(NonFiniteLogitsError, match="learning rate"):
         engine.generate()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_turn_opens_as_it_is_held_to_and_goes_on_freely(
+    tiny_model: Any, temperature: float
+) -> None:
+    prompt = [5, 6, 7]
+
+    def turns(*openings: Opening | None) -> list[Any]:
+        config = SamplingConfig(temperature=temperature, max_turn_tokens=4, seed=3)
+        engine = Conversations(tiny_model, END, PAD, config)
+        engine.start([prompt] * 3)
+        return engine.generate(openings)
+
+    likely = turns()[0].ids[0]
+    other = (likely + 1) % 1500
+    held, banned, free = turns(Opening(other, True), Opening(likely, False), None)
+    assert held.ids[0] == other
+    assert held.log_probs[0] == 0.0
+    assert banned.ids[0] != likely
+    with torch.no_grad():
+        logits = tiny_model(torch.tensor([prompt])).logits[0, -1] / (temperature or 1.0)
+    logits[likely] = -torch.inf
+    expected = logits.log_softmax(-1)[banned.ids[0]].item()
+    assert banned.log_probs[0] == pytest.approx(expected, abs=1e-4)
+    with torch.no_grad():
+        after = tiny_model(torch.tensor([[*prompt, other]])).logits[0, -1] / (temperature or 1.0)
+    assert held.log_probs[1] == pytest.approx(after.log_softmax(-1)[held.ids[1]].item(), abs=1e-4)
+    assert temperature or free.ids[0] == likely

@@ -317,3 +317,12 @@ def test_a_tokenizer_without_template_is_an_error_that_says_what_to_do() -> None
     tokenizer.chat_template = None
     with pytest.raises(ValueError, match=r"no chat template.*chat_template\.jinja"):
         ChatTemplate(tokenizer)
+
+
+def test_the_opener_of_a_call_is_the_first_token_of_every_call(tokenizer: Any) -> None:
+    template = ChatTemplate(tokenizer)
+    for name in ("calculate", "a", "get_phone_number"):
+        call = {"type": "function", "function": {"name": name, "arguments": {"x": 1}}}
+        message = {"role": "assistant", "content": "", "tool_calls": [call]}
+        ids, mask = template.training_row([{"role": "user", "content": "go"}, message])
+        assert ids[mask.index(1)] == template.call_opener

@@ -1,155 +1,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
-from tiny_models import eager_to_call, save_base, tiny_qwen3, with_adapter
-from tiny_tasks import sum_task
-from trl import GRPOConfig, GRPOTrainer
+from tiny_models import save_base, tiny_qwen3, with_adapter
+from watched_trainer import Build, adapter, direct_log_probs, policy, same
 
 import rl.trainer
 from agents.engine import SamplingConfig
 from agents.models import cast_trainable_to_float32, load_model
 from agents.players import LanguagePlayer
 from agents.rollout import Trajectory, rollout
-from agents.shared_prompt import completion_log_probs
-from rewards.episode import Episode, Outcome, Status, Turn
+from agents.template import ChatTemplate
+from rewards.episode import Outcome, Status
 from rewards.judge import rescore
 from rewards.serialise import episode_from_json
 from rewards.trl_rewards import scaled_return
-from rl.curriculum import Curriculum
-from rl.trainer import (
-    ToolUseGRPOTrainer,
-    groups_with_success,
-    rollout_metrics,
-    sampled_entropy,
-    trl_rows,
-)
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
-
-TASKS = [sum_task(number) for number in range(4)]
-Build = Callable[..., "Watched"]
-
-
-class Watched(ToolUseGRPOTrainer):
-    """The trainer, keeping what went into and came out of each loss."""
-
-    def __init__(self, **options: Any) -> None:
-        self.batches: list[dict[str, Any]] = []
-        self.log_probs: list[torch.Tensor] = []
-        super().__init__(**options)
-
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
-        self.batches.append(inputs)
-        return super()._compute_loss(model, inputs)
-
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        if result[0].requires_grad:
-            result[0].retain_grad()
-            self.log_probs.append(result[0])
-        return result
-
-    def scored(self) -> dict[str, Any]:
-        """One generation batch, played and scored."""
-        self.model.train()
-        rows = next(iter(self.get_train_dataloader()))
-        return self._generate_and_score_completions(rows)
-
-
-def by_length(prompts: Any, completions: Any, episodes: Sequence[Episode], **_: Any) -> list[float]:
-    """A reward that differs between the episodes of a random policy."""
-    return [(sum(len(turn.raw) for turn in episode.turns) % 11) / 10 for episode in episodes]
-
-
-def policy(tokenizer: Any, **lora: Any) -> Any:
-    call = tokenizer.convert_tokens_to_ids("<tool_call>")
-    return with_adapter(eager_to_call(tiny_qwen3(), call), **lora)
-
-
-@pytest.fixture
-def build(tmp_path: Path, tokenizer: Any) -> Build:
-    def make(
-        folder: str = "grpo",
-        *,
-        model: Any = None,
-        reward: Any = by_length,
-        gate_groups: bool = False,
-        max_turns: int = 3,
-        workers: int = 1,
-        steps: int = 2,
-        seed: int = 5,
-        **options: Any,
-    ) -> Watched:
-        config: dict[str, Any] = {
-            "output_dir": str(tmp_path / folder),
-            "max_steps": steps,
-            "per_device_train_batch_size": 4,
-            "num_generations": 2,
-            "learning_rate": 0.05,
-            "beta": 0.1,
-            "scale_rewards": "none",
-            "loss_type": "bnpo",
-            "shuffle_dataset": False,
-            "temperature": 1.0,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": "none",
-            "use_cpu": True,
-            "bf16": False,
-            "activation_checkpointing": False,
-            "dataloader_pin_memory": False,
-            "disable_tqdm": True,
-            **options,
-        }
-        rows = [{"prompt": [{"role": "user", "content": f"group {i}"}]} for i in range(8)]
-        return Watched(
-            curriculum=Curriculum(TASKS, seed=0, learnability=0.0),
-            reward=reward,
-            sampling=SamplingConfig(max_turn_tokens=8, max_length=2000, seed=seed),
-            max_turns=max_turns,
-            gate_groups=gate_groups,
-            workers=workers,
-            log_dir=tmp_path / folder,
-            model=policy(tokenizer) if model is None else model,
-            args=GRPOConfig(**config),
-            train_dataset=Dataset.from_list(rows),
-            processing_class=tokenizer,
-        )
-
-    return make
-
-
-def adapter(model: Any, name: str = "default") -> dict[str, torch.Tensor]:
-    return {
-        key.replace(f".{name}.", "."): value.detach().clone()
-        for key, value in model.named_parameters()
-        if f".{name}." in key
-    }
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def direct_log_probs(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    """Log-probs (rows, completion) by one plain forward per row."""
-    rows = []
-    parts = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
-    for prompt, real, completion, there in zip(*(batch[part] for part in parts), strict=True):
-        ids = torch.cat([prompt[real.bool()], completion[there.bool()]])[None]
-        with torch.no_grad():
-            logits = model(ids).logits[0, :-1].float().log_softmax(-1)
-        chosen = logits.gather(-1, ids[0, 1:, None])[-int(there.sum()) :, 0]
-        rows.append(torch.nn.functional.pad(chosen, (0, len(completion) - len(chosen))))
-    return torch.stack(rows)
 
 
 # --- what is trained ----------------------------------------------------------------------------
@@ -366,195 +239,6 @@ def test_a_step_in_which_everything_was_lost_changes_nothing(
     assert same(before, adapter(trainer.model))
 
 
-def episode(
-    reward: float, status: Status = OK, kind: str = "sum", success: bool = False
-) -> Episode:
-    outcome = Outcome.SUCCESS if success else Outcome.STRUCTURAL_FAIL
-    task = replace(TASKS[0], kind=kind)
-    return Episode(task, (Turn(raw="x", reward=reward, outcome=outcome),), status=status)
-
-
-def test_rows_for_trl_keep_every_episode_and_train_no_lost_one() -> None:
-    sound = Trajectory(episode(-1.0), (1, 2), (3, 4), (1, 0), (-0.5, 0.0), (0,))
-    lost = replace(sound, episode=episode(-1.0, CRASHED))
-    empty = Trajectory(episode(-1.0), (1, 2))
-    rows = trl_rows([sound, lost, empty], filler=9)
-    assert rows["prompt_ids"] == [[1, 2]] * 3
-    assert rows["completion_ids"] == [[3, 4], [3, 4], [9]]
-    assert rows["env_mask"] == [[1, 0], [0, 0], [0]]
-    assert rows["logprobs"] == [[-0.5, 0.0], [-0.5, 0.0], [0.0]]
-    assert [len(column) for column in rows.values()] == [3] * 5
-    rewards = scaled_return(0.1)(prompts=[], completions=[0] * 3, episodes=rows["episodes"])
-    assert rewards == [pytest.approx(-0.1), None, pytest.approx(-0.1)]
-
-
-def test_a_group_passes_the_gate_if_one_of_it_succeeded() -> None:
-    group = [episode(10.0, success=True), episode(-1.0), episode(-1.0), episode(-1.8)]
-    assert groups_with_success(group, 2).tolist() == [1.0, 1.0, 0.0, 0.0]
-
-
-def test_groups_are_without_signal_if_their_sound_episodes_returned_the_same() -> None:
-    groups = [
-        (episode(-1.0), episode(-1.0)),
-        (episode(-1.0), episode(-1.8)),
-        (episode(-1.0), episode(-2.0, CRASHED)),
-        (episode(-0.1 - 0.2), episode(-0.3)),
-    ]
-    figures = rollout_metrics([one for group in groups for one in group], 2)
-    assert figures["groups_without_signal"] == 0.75
-
-
-def test_figures_of_a_step_leave_lost_episodes_out() -> None:
-    figures = rollout_metrics(
-        [
-            episode(10.0, success=True, kind="a"),
-            episode(-1.0, kind="a"),
-            episode(-1.0, kind="b"),
-            episode(-1.0, CRASHED, kind="c"),
-        ],
-        2,
-    )
-    assert figures["kinds"] == {"a": 0.5, "b": 0.0}
-    assert figures["mean_return"] == pytest.approx(8 / 3)
-    assert figures["outcomes"]["success"] == pytest.approx(1 / 3)
-    assert sum(figures["outcomes"].values()) == pytest.approx(1.0)
-
-
-# --- log-probabilities --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("bf16", [False, True])
-def test_shared_prompts_give_the_log_probs_and_gradients_of_trl(build: Build, bf16: bool) -> None:
-    trainer = build(temperature=0.7, bf16=bf16)
-    batch = trainer.scored()
-    trainer.model.eval()
-    arguments = (
-        trainer.model,
-        torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-        torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
-        batch["completion_ids"].shape[1],
-    )
-    there = batch["completion_mask"].bool()
-    results = []
-    for method in (
-        ToolUseGRPOTrainer._get_per_token_logps_and_entropies,
-        GRPOTrainer._get_per_token_logps_and_entropies,
-    ):
-        trainer.model.zero_grad()
-        log_probs, entropies, _ = method(trainer, *arguments, compute_entropy=True)
-        (log_probs[there] * torch.linspace(0, 1, int(there.sum()))).sum().backward()
-        gradients = [p.grad.clone() for p in trainer.model.parameters() if p.grad is not None]
-        results.append(
-            (log_probs[there], entropies[there], torch.cat([*map(torch.ravel, gradients)]))
-        )
-    for mine, theirs in zip(*results, strict=True):
-        if bf16:
-            likeness = torch.nn.functional.cosine_similarity(mine.float(), theirs.float(), dim=0)
-            assert likeness > 0.98
-        else:
-            torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=2e-3)
-
-
-def loss_and_gradient(trainer: Any, batch: dict[str, Any], cls: Any) -> tuple[Any, torch.Tensor]:
-    trainer.model.zero_grad()
-    trainer.model.eval()
-    loss = cls._compute_loss(trainer, trainer.model, batch)
-    loss.backward()
-    gradients = [p.grad.ravel() for p in trainer.model.parameters() if p.grad is not None]
-    return loss.detach(), torch.cat(gradients)
-
-
-@pytest.mark.parametrize("loss_type", ["bnpo", "dr_grpo", "grpo"])
-def test_rows_without_signal_are_not_computed_and_would_change_nothing(
-    build: Build, loss_type: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = build(beta=0.0, loss_type=loss_type)
-    batch = trainer.scored()
-    batch["advantages"] = torch.tensor([0.0, 0.0, 0.3, -0.3])
-    computed: list[int] = []
-
-    def count(model: Any, prompts: Any, *args: Any) -> Any:
-        computed.append(len(prompts))
-        return completion_log_probs(model, prompts, *args)
-
-    monkeypatch.setattr(rl.trainer, "completion_log_probs", count)
-    mine = loss_and_gradient(trainer, batch, ToolUseGRPOTrainer)
-    theirs = loss_and_gradient(trainer, batch, GRPOTrainer)
-    assert computed == [2, 4]
-    assert (mine[1] != 0).any()
-    for one, other in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
-
-
-def test_the_entropy_that_trl_logs_is_over_the_rows_that_were_computed(build: Build) -> None:
-    trainer = build(beta=0.0)
-    batch = trainer.scored()
-    batch["advantages"] = torch.tensor([0.0, 0.0, 0.3, -0.3])
-    loss_and_gradient(trainer, batch, ToolUseGRPOTrainer)
-    arguments = (
-        torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-        torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
-        batch["completion_ids"].shape[1],
-    )
-    _, entropies, _ = GRPOTrainer._get_per_token_logps_and_entropies(
-        trainer, trainer.model, *arguments, compute_entropy=True
-    )
-    said = (batch["completion_mask"] * batch["tool_mask"])[2:].bool()
-    expected = float(entropies.detach()[2:][said].mean())
-    assert trainer._metrics["eval"]["entropy"][-1] == pytest.approx(expected, rel=1e-3)
-
-
-def test_a_step_without_any_signal_has_a_gradient_of_zero(build: Build) -> None:
-    trainer = build(beta=0.0)
-    batch = trainer.scored()
-    batch["advantages"] = torch.zeros(4)
-    loss, gradient = loss_and_gradient(trainer, batch, ToolUseGRPOTrainer)
-    assert loss == 0
-    assert (gradient == 0).all()
-
-
-def test_rows_without_signal_still_feel_the_kl_term(build: Build) -> None:
-    trainer = build(beta=0.1)
-    batch = trainer.scored()
-    batch["advantages"] = torch.zeros(4)
-    with torch.no_grad():
-        for name, parameter in trainer.model.named_parameters():
-            if "lora_B.default" in name:
-                parameter.normal_(0, 0.1)
-    _, gradient = loss_and_gradient(trainer, batch, ToolUseGRPOTrainer)
-    assert (gradient != 0).any()
-
-
-def test_the_entropy_of_a_step_is_the_mean_surprise_of_sampled_tokens() -> None:
-    one = Trajectory(Episode(TASKS[0], max_turns=3), (1,), (2, 3, 4), (1, 0, 1), (-1.0, -9.0, -2.0))
-    other = Trajectory(Episode(TASKS[0], max_turns=3), (1,), (2,), (1,), (-3.0,))
-    assert sampled_entropy([one, other]) == pytest.approx(2.0)
-    assert sampled_entropy([]) == 0.0
-
-
-@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_disable. is deprecated:FutureWarning")
-@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated:FutureWarning")
-def test_checkpointed_activations_train_the_same_with_shared_prompts(
-    build: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shared: list[int] = []
-
-    def count(model: Any, prompts: Any, *args: Any) -> Any:
-        shared.append(len(prompts))
-        return completion_log_probs(model, prompts, *args)
-
-    monkeypatch.setattr(rl.trainer, "completion_log_probs", count)
-    plain, checkpointed = (
-        build(activation_checkpointing=checkpointing, steps=1) for checkpointing in (False, True)
-    )
-    for trainer in (plain, checkpointed):
-        trainer.train()
-    assert shared[: len(shared) // 2] == shared[len(shared) // 2 :]
-    after = adapter(checkpointed.model)
-    for name, weight in adapter(plain.model).items():
-        torch.testing.assert_close(weight, after[name], atol=1e-3, rtol=1e-2)  # steps of 0.05
-
-
 # --- logs ---------------------------------------------------------------------------------------
 
 
@@ -606,3 +290,34 @@ def test_a_resumed_run_ends_with_the_parameters_of_an_uninterrupted_one(
     one, other = metrics(tmp_path, "whole")[1:], metrics(tmp_path, "rest")
     for first, second in zip(one, other, strict=True):
         assert (first["step"], first["kl"]) == (second["step"], second["kl"])
+
+
+# --- guided episodes ----------------------------------------------------------------------------
+
+
+def first_ids(batch: dict[str, Any]) -> list[int]:
+    return [int(ids[0]) for ids in batch["completion_ids"]]
+
+
+def test_the_first_token_of_guided_episodes_alone_is_what_the_task_needs(
+    build: Build, tokenizer: Any
+) -> None:
+    # A random policy hardly ever opens a call; every task needs one, so guided episodes begin so.
+    opener = ChatTemplate(tokenizer).call_opener
+    ids = first_ids(build(model=with_adapter(tiny_qwen3()), guided=1).scored())
+    assert [token == opener for token in ids] == [True, False] * (len(ids) // 2)
+
+
+def test_figures_and_curriculum_count_free_episodes_only(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = build(guided=1)
+    noted: list[Any] = []
+    monkeypatch.setattr(trainer._curriculum, "note", lambda outcomes: noted.extend(outcomes))
+    trainer.scored()
+    assert len(noted) == 2  # of two groups with two episodes each
+
+
+def test_a_group_needs_a_free_episode(build: Build) -> None:
+    with pytest.raises(ValueError, match="lower --guided or raise --num_generations"):
+        build(guided=2)
