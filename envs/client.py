@@ -1,7 +1,7 @@
 """MCP connections for synchronous code, each owned by one task.
 
 `step()` is synchronous and the SDK is not, so callers cross over to an event loop in another
-thread (`event_loop.py`). A crossing costs about 60 us, so `call_all` takes the calls of a whole
+thread (`event_loop.py`). A crossing costs about 60 us, so `calls.py` takes the calls of a whole
 vector step at once. A connection is opened and closed by the same task, as
 the SDK's cancel scopes demand; when that task ends, the calls in flight end with it. Every wait
 has a deadline, and every way in which a call can fail is one of the statuses of `Status`.
@@ -10,7 +10,6 @@ has a deadline, and every way in which a call can fail is one of the statuses of
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,25 +17,14 @@ from typing import Any
 import anyio
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from mcp_types import (
-    CONNECTION_CLOSED,
-    INVALID_PARAMS,
-    REQUEST_TIMEOUT,
-    CallToolResult,
-    EmbeddedResource,
-    TextContent,
-    TextResourceContents,
-    Tool,
-)
+from mcp_types import CONNECTION_CLOSED, INVALID_PARAMS, REQUEST_TIMEOUT, Tool
 
 from envs.errors import ClientError, ServerStartError, ToolListError
 from envs.event_loop import event_loop
+from envs.results import fault, normalised
 from rewards.episode import MODEL_STATUSES, Status, ToolCall, ToolResult
 
 MAX_TOOL_PAGES = 100
-MAX_RESULT_CHARS = 4_000_000
-"""A longer result is an infrastructure fault; the environment cuts much shorter ones visibly."""
-
 GRACE_S = 1.0
 """How much longer than the deadlines inside it a crossing is waited for."""
 
@@ -59,38 +47,45 @@ class Deadlines:
 
 
 class Connection:
-    """One open MCP session.
+    """One MCP session.
 
     Args:
-        server: Anything `mcp.Client` takes: a server object, stdio parameters, a URL.
+        server: Anything `mcp.Client` takes: a server object, a URL, a transport.
         deadlines: How long each wait may take.
-
-    Raises:
-        ServerStartError: If the session cannot be opened in time.
+        mode: Protocol era, as `mcp.Client` takes it: `"auto"` asks the server, which costs an
+            answer (and 10 s where an old server gives none), `"legacy"` and a version do not.
     """
 
-    def __init__(self, server: Any, deadlines: Deadlines | None = None) -> None:
+    def __init__(self, server: Any, deadlines: Deadlines | None = None, mode: str = "auto") -> None:
         self.deadlines = deadlines or Deadlines()
         self.loop = event_loop()
+        self.mode = mode
+        self._server = server
         self._client: Client | None = None
         self._owner: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._in_flight: set[asyncio.Task[Any]] = set()
-        try:
-            self.loop.run(self._open(server), self.deadlines.start + GRACE_S)
-        except TimeoutError as error:
-            limit = self.deadlines.start
-            raise ServerStartError(f"the MCP server did not answer within {limit:g} s") from error
-        self.loop.residents.add(self)
+        self._ended_with: BaseException | None = None
+
+    @property
+    def version(self) -> str:
+        """Return the protocol version of the open session."""
+        return str(self._client.protocol_version) if self._client else ""
 
     @property
     def alive(self) -> bool:
         """Return whether the session is open."""
         return self._client is not None and not self._stop.is_set()
 
-    async def _open(self, server: Any) -> None:
+    async def open(self) -> None:
+        """Open the session (on the event loop).
+
+        Raises:
+            ServerStartError: If the session cannot be opened in time.
+        """
+        self.loop.residents.add(self)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        owner = self._owner = asyncio.ensure_future(self._own(server, ready))
+        owner = self._owner = asyncio.ensure_future(self._own(ready))
         owner.add_done_callback(self._owner_ended)
         waited = {owner, ready}
         await asyncio.wait(
@@ -99,14 +94,22 @@ class Connection:
         if ready.done():
             return
         if not owner.done():
+            problem = self._start_problem(TimeoutError(_silent(self.deadlines.start)))
             owner.cancel()
-            raise TimeoutError
+            raise ServerStartError(problem)
         failure = None if owner.cancelled() else owner.exception()
-        raise ServerStartError(f"the MCP server did not start: {_root(failure)}") from failure
+        raise ServerStartError(self._start_problem(failure)) from failure
 
-    async def _own(self, server: Any, ready: asyncio.Future[None]) -> None:
+    def _start_problem(self, error: BaseException | None) -> str:
+        """Return why the session could not be opened, in a sentence."""
+        root = _root_error(error)
+        if isinstance(root, TimeoutError | ServerStartError):
+            return str(root)
+        return f"the MCP server did not start: {_root(error)}"
+
+    async def _own(self, ready: asyncio.Future[None]) -> None:
         """Enter, wait and leave in one task."""
-        async with Client(server, cache=None) as client:
+        async with Client(self._server, cache=None, mode=self.mode) as client:
             self._client = client
             ready.set_result(None)
             await self._stop.wait()
@@ -115,19 +118,29 @@ class Connection:
         """End the calls in flight; whatever killed the session is a fault of the server."""
         self._client = None
         if not owner.cancelled():
-            owner.exception()  # asyncio complains about exceptions that nobody looked at
+            # asyncio complains about exceptions that nobody looked at.
+            self._ended_with = owner.exception()
         for task in self._in_flight:
             task.cancel()
 
     def list_tools(self) -> list[Tool]:
-        """Return all tools, page by page.
+        """Return all tools; see `tools`."""
+        limit = self.deadlines.start
+        try:
+            return self.loop.run(self.tools(), limit + GRACE_S)
+        except TimeoutError as error:
+            raise ToolListError(f"the server sent no tool list within {limit:g} s") from error
+
+    async def tools(self) -> list[Tool]:
+        """Return all tools, page by page (on the event loop).
 
         Raises:
             ToolListError: If the list does not end, or cannot be read in time.
         """
         limit = self.deadlines.start
         try:
-            return self.loop.run(self._list_tools(), limit)
+            async with asyncio.timeout(limit):
+                return await self._list_tools()
         except TimeoutError as error:
             raise ToolListError(f"the server sent no tool list within {limit:g} s") from error
         except (MCPError, RuntimeError, ValueError) as error:
@@ -158,8 +171,36 @@ class Connection:
             async with asyncio.timeout(self.deadlines.call):
                 answer = await self._client.call_tool(call.name, dict(call.arguments))
         except MCPError as error:
-            return self._refused(error)
+            return self.failed(error)
         return normalised(answer)
+
+    async def resources(self) -> frozenset[str]:
+        """Return the URIs of the server's resources (on the event loop); none if it has no such.
+
+        Raises:
+            ClientError: If the list cannot be read in time.
+        """
+        if self._client is None:
+            raise ClientError("the connection is closed")
+        try:
+            async with asyncio.timeout(self.deadlines.call):
+                page = await self._client.list_resources()
+        except MCPError:
+            return frozenset()
+        except TimeoutError as error:
+            raise ClientError("the server sent no list of resources in time") from error
+        return frozenset(str(resource.uri) for resource in page.resources)
+
+    async def read(self, uri: str) -> ToolResult:
+        """Return the text of a resource (on the event loop), or how reading it failed."""
+        if self._client is None or not self.alive:
+            return fault(Status.SERVER_CRASHED, "the server is gone")
+        try:
+            async with asyncio.timeout(self.deadlines.call):
+                answer = await self._client.read_resource(uri)
+        except (MCPError, TimeoutError, *_GONE) as error:
+            return self.failed(error)
+        return ToolResult("".join(getattr(content, "text", "") for content in answer.contents))
 
     def start(self, calls: Sequence[ToolCall], results: list[ToolResult]) -> asyncio.Task[None]:
         """Start calls that run one after another until one meets an infrastructure fault.
@@ -226,6 +267,25 @@ class Connection:
             owner.cancel()
 
 
+def connect(server: Any, deadlines: Deadlines | None = None, mode: str = "auto") -> Connection:
+    """Open a connection, from synchronous code; see `Connection`.
+
+    Raises:
+        ServerStartError: If the session cannot be opened in time.
+    """
+    connection = Connection(server, deadlines, mode)
+    limit = connection.deadlines.start
+    try:
+        connection.loop.run(connection.open(), limit + GRACE_S)
+    except TimeoutError as error:
+        raise ServerStartError(_silent(limit)) from error
+    return connection
+
+
+def _silent(seconds: float) -> str:
+    return f"the MCP server did not answer within {seconds:g} s"
+
+
 def close_all(connections: Iterable[Connection]) -> None:
     """Close connections side by side; those of another process are left alone."""
     loop = event_loop()
@@ -235,95 +295,13 @@ def close_all(connections: Iterable[Connection]) -> None:
         loop.dismiss(own, longest + GRACE_S)
 
 
-def _root(error: BaseException | None) -> str:
-    """Return the message of the first real exception inside nested groups."""
+def _root_error(error: BaseException | None) -> BaseException | None:
+    """Return the first real exception inside nested groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}" if error else "its session was cancelled"
+    return error
 
 
-def fault(status: Status, text: str) -> ToolResult:
-    """Return the result of a call that failed."""
-    return ToolResult(f"Error: {text}", None, is_error=True, status=status)
-
-
-def normalised(answer: CallToolResult) -> ToolResult:
-    """Return a server's answer as a record: text blocks joined, other blocks named."""
-    text = "\n".join(_block_text(block) for block in answer.content)
-    if not text and answer.structured_content is not None:
-        text = json.dumps(answer.structured_content, ensure_ascii=False)
-    if len(text) > MAX_RESULT_CHARS:
-        problem = f"the result has {len(text)} characters, more than {MAX_RESULT_CHARS}"
-        return fault(Status.RESULT_TRUNCATED, problem)
-    if not answer.is_error:
-        return ToolResult(text, answer.structured_content)
-    unknown = text.lower().startswith("unknown tool")
-    return fault(Status.UNKNOWN_TOOL if unknown else Status.TOOL_ERROR, text)
-
-
-def _block_text(block: Any) -> str:
-    if isinstance(block, TextContent):
-        return block.text
-    if isinstance(block, EmbeddedResource) and isinstance(block.resource, TextResourceContents):
-        return block.resource.text
-    return f"[{block.type}]"
-
-
-def call_all(
-    batches: Sequence[tuple[Connection, Sequence[ToolCall]]],
-) -> list[list[ToolResult]]:
-    """Run many batches of calls in one crossing.
-
-    The calls of a batch run one after another, the batches side by side.
-
-    Args:
-        batches: A connection and its calls, one batch per episode.
-
-    Returns:
-        One result per call. The calls behind an infrastructure fault share its status and are not
-        executed.
-
-    Raises:
-        ClientError: If a connection was opened in another process.
-    """
-    if not batches:
-        return []
-    loop = event_loop()
-    if any(connection.loop is not loop for connection, _ in batches):
-        raise ClientError("connections do not survive a fork; make the environment in the worker")
-    results: list[list[ToolResult]] = [[] for _ in batches]
-    longest = max(connection.deadlines.call * len(calls) for connection, calls in batches)
-    try:
-        loop.run(_call_all(batches, results, longest + GRACE_S / 2), longest + GRACE_S)
-    except TimeoutError:
-        # A tool blocks the loop itself. What has no result is late, as below.
-        results = [list(done) for done in results]
-    for (connection, calls), done in zip(batches, results, strict=True):
-        _fill(connection, len(calls), done)
-    return results
-
-
-async def _call_all(
-    batches: Sequence[tuple[Connection, Sequence[ToolCall]]],
-    results: Sequence[list[ToolResult]],
-    limit: float,
-) -> None:
-    tasks = [
-        connection.start(calls, into)
-        for (connection, calls), into in zip(batches, results, strict=True)
-    ]
-    # A tool in a worker thread cannot be cancelled, so it is left behind.
-    _, late = await asyncio.wait(tasks, timeout=limit)
-    for (connection, _), task, into in zip(batches, tasks, results, strict=True):
-        if task in late:
-            task.cancel()
-        elif task.cancelled() or task.exception():
-            into.append(connection.failed(None if task.cancelled() else task.exception()))
-
-
-def _fill(connection: Connection, number: int, results: list[ToolResult]) -> None:
-    """Give every call that was not answered, or not even sent, its result."""
-    if len(results) < number and (not results or results[-1].status in MODEL_STATUSES):
-        results.append(connection.late())
-    text = "not executed, because an earlier call of the turn met an infrastructure fault"
-    results += [fault(results[-1].status, text) for _ in range(number - len(results))]
+def _root(error: BaseException | None) -> str:
+    root = _root_error(error)
+    return f"{type(root).__name__}: {root}" if root else "its session was cancelled"

@@ -5,8 +5,12 @@
     ├── OptionError             an option of `reset` or of the environment cannot be used
     ├── ActionError             an action is not text, or there is not one per sub-environment
     ├── EpisodeOverError        a step without an episode in progress (also gymnasium's ResetNeeded)
+    ├── ConfigError             a config file of servers cannot be used
+    ├── FolderError             the working folder of an episode cannot be watched
     └── ClientError             talking to a server failed
         ├── ServerStartError    a connection could not be opened in time
+        ├── ServerGoneError     an HTTP server cannot be reached, or has forgotten the session
+        ├── ForbiddenAddressError   a public name leads to an address that is not public
         └── ToolListError       the server's tool list cannot be used
 
 A model's mistake is never one of these: it is an observation and a reward. A fault of a server in
@@ -42,12 +46,28 @@ class EpisodeOverError(EnvsError, ResetNeeded):
     """A step without an episode in progress; call `reset` first."""
 
 
+class ConfigError(EnvsError):
+    """A config file of servers cannot be used; the message names file, server and key."""
+
+
+class FolderError(EnvsError):
+    """A working folder cannot be watched: it is missing, or holds more than is looked through."""
+
+
 class ClientError(EnvsError):
     """Talking to a server failed."""
 
 
 class ServerStartError(ClientError):
     """A connection could not be opened in time."""
+
+
+class ServerGoneError(ClientError):
+    """An HTTP server cannot be reached, or has forgotten the session."""
+
+
+class ForbiddenAddressError(ClientError):
+    """A public name leads to an address that is not public."""
 
 
 class ToolListError(ClientError):

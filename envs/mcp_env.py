@@ -7,7 +7,8 @@ from typing import Any
 
 import gymnasium
 
-from envs.backend import MockBackend
+from envs.backend import NO_EVIDENCE, Backend
+from envs.backends import ServerSource, open_backend
 from envs.client import Deadlines
 from envs.errors import EpisodeOverError, TaskError, check_options
 from envs.session import EpisodeSession, Rules, render_ansi
@@ -28,6 +29,19 @@ class TaskDeck:
     def __init__(self, tasks: list[Task]) -> None:
         self.tasks = tasks
         self._by_id = {task.id: task for task in tasks}
+
+    def fit(self, backend: Backend) -> None:
+        """Check that every task can be played, before any is; close the backend if not.
+
+        Raises:
+            TaskError: If one cannot be.
+        """
+        try:
+            for task in self.tasks:
+                backend.fitted(task)
+        except BaseException:
+            backend.close()
+            raise
 
     def by_id(self, task_id: str) -> Task:
         """Return a task.
@@ -77,13 +91,17 @@ class MCPGymEnv(gymnasium.Env[str, str]):
     `reset(options=...)` takes `{"task_id": ...}` or `{"task": Task}`; otherwise a task is drawn.
 
     Args:
-        tasks: `"mock"`, `"starter"`, a JSONL file, or a list of tasks.
+        tasks: `"mock"`, `"starter"`, a JSONL file, or a list of tasks. With `servers` also files or
+            folders of MCP-Universe.
+        servers: A config file of MCP servers, as Claude Desktop, Cursor or VS Code write it; None
+            for the mock world.
         split: `"train"`, `"validation"` or `"test"`; None for all.
         domains: Only tasks of these domains.
         matrix: What each outcome is worth.
         max_turns: Turn limit.
         max_result_chars: Longest tool result shown; longer ones are cut with a visible mark.
-        faults: Faults for every episode, beside the task's own (see `mock_mcp/faults.py`).
+        faults: Faults for every episode of the mock world, beside the task's own (see
+            `mock_mcp/faults.py`).
         deadlines: How long each wait for the server may take.
         render_mode: `"ansi"` or None.
     """
@@ -93,6 +111,7 @@ class MCPGymEnv(gymnasium.Env[str, str]):
     def __init__(
         self,
         tasks: TaskSource = "mock",
+        servers: ServerSource | None = None,
         split: str | None = "train",
         domains: Collection[str] | None = None,
         matrix: RewardMatrix = DEFAULT_MATRIX,
@@ -105,10 +124,11 @@ class MCPGymEnv(gymnasium.Env[str, str]):
         self.action_space = TextSpace()
         self.observation_space = TextSpace()
         self.render_mode = render_mode
-        self._deck = TaskDeck(load_tasks(tasks, split, domains))
+        self._deck = TaskDeck(load_tasks(tasks, split, domains, mock=servers is None))
         self._rules = Rules(max_turns, max_result_chars, matrix)
         self._faults = faults
-        self._backend = MockBackend(1, deadlines)
+        self._backend = open_backend(servers, 1, deadlines)
+        self._deck.fit(self._backend)
         self._session: EpisodeSession | None = None
 
     def reset(
@@ -126,7 +146,7 @@ class MCPGymEnv(gymnasium.Env[str, str]):
         """
         super().reset(seed=seed)
         check_options(options or {}, ("task", "task_id"))
-        task = self._deck.chosen(options or {}, self.np_random)
+        task = self._backend.fitted(self._deck.chosen(options or {}, self.np_random))
         session = EpisodeSession(task, self._backend.tools, self._rules)
         self._backend.reset(0, task, self._faults)
         self._session = session
@@ -144,10 +164,11 @@ class MCPGymEnv(gymnasium.Env[str, str]):
         pending = self._session.read(action)
         batches = [(0, pending.calls)] if pending.calls else []
         results = self._backend.call_all(batches)
-        digest = self._backend.digest(0) if self._session.wants_digest else ""
-        result = self._session.finish(
-            pending, results[0] if results else (), self._backend.changes(0), digest
-        )
+        turn = self._session.answered(pending, results[0] if results else ())
+        evidence = NO_EVIDENCE
+        if self._session.looks_at_goal(turn):
+            [evidence] = self._backend.evidence([(0, self._session.episode.task.goal)])
+        result = self._session.finish(turn, evidence)
         return (
             result.observation,
             result.reward,

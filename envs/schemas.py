@@ -37,7 +37,7 @@ def openai_tool(name: str, description: str, input_schema: Schema) -> dict[str, 
         description: Its description.
         input_schema: The original JSON schema of its arguments.
     """
-    cleaned = clean_schema(input_schema)
+    cleaned = _safe(clean_schema(input_schema))
     cleaned.setdefault("type", "object")
     cleaned.setdefault("properties", {})
     parameters = {key: cleaned[key] for key in ("type", "properties")}
@@ -45,11 +45,20 @@ def openai_tool(name: str, description: str, input_schema: Schema) -> dict[str, 
     return {
         "type": "function",
         "function": {
-            "name": name,
+            "name": neutralise(name),
             "description": neutralise(description),
             "parameters": parameters,
         },
     }
+
+
+def _safe(part: Any) -> Any:
+    """Neutralise every text of a schema: a server may write what it likes in any place of it."""
+    if isinstance(part, str):
+        return neutralise(part)
+    if isinstance(part, Mapping):
+        return {neutralise(str(key)): _safe(value) for key, value in part.items()}
+    return [_safe(item) for item in part] if isinstance(part, list) else part
 
 
 def clean_schema(schema: Schema) -> dict[str, Any]:
@@ -74,8 +83,6 @@ def _clean(part: Any, definitions: Mapping[str, Any], path: tuple[str, ...]) -> 
     for key, value in part.items():
         if key == "properties":
             cleaned[key] = {n: _clean(p, definitions, path) for n, p in value.items()}
-        elif key == "description":
-            cleaned[key] = neutralise(str(value))
         elif key not in DROPPED:
             cleaned[key] = _clean(value, definitions, path)
     return _without_null(cleaned)

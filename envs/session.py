@@ -1,8 +1,9 @@
 """The turn logic of an episode, without any input or output of its own.
 
-A turn has two halves. `read` parses the model's text and says which calls are to be run;
-`finish` takes their results and the evidence, judges the turn and says what the model is told.
-The single and the vector environment differ only in how they run the calls in between.
+A turn has three parts. `read` parses the model's text and says which calls are to be run;
+`answered` takes their results; `finish` takes the evidence, if the goal is going to be looked at,
+judges the turn and says what the model is told. The single and the vector environment differ only
+in how they run the calls and take the evidence in between.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from envs.backend import ToolBox
-from envs.client import fault
+from envs.backend import Evidence, ToolBox
 from envs.errors import ActionError, EpisodeOverError, OptionError
 from envs.parsing import ParsedTurn, parse_turn
+from envs.results import fault
 from envs.untrusted import neutralise
 from rewards.episode import (
     MODEL_STATUSES,
@@ -27,8 +28,7 @@ from rewards.episode import (
     Turn,
 )
 from rewards.errors import did_you_mean
-from rewards.goals import AllOf, AnyOf, Custom, FinalState, Goal
-from rewards.judge import Judgement, judge_turn
+from rewards.judge import Judgement, judge_turn, reaches_goal
 from rewards.matrix import DEFAULT_MATRIX, RewardMatrix
 
 CUT_MARK = "\n[... {} more characters]"
@@ -100,7 +100,6 @@ class EpisodeSession:
         self.offered = tools.offer(task.tools)
         self.messages: list[dict[str, Any]] = [{"role": "user", "content": task.prompt}]
         self.new_messages: list[dict[str, Any]] = list(self.messages)
-        self.wants_digest = _wants_digest(task.goal)
         self._thought_cut = False
         self._tools = tools
         self._rules = rules
@@ -160,22 +159,47 @@ class EpisodeSession:
                 return replace(parsed, calls=(), fault=Fault.UNOFFERED_TOOL, fault_detail=detail)
         return parsed
 
-    def finish(
-        self,
-        pending: PendingTurn,
-        results: Sequence[ToolResult],
-        state: Mapping[str, Any],
-        digest: str = "",
-    ) -> StepResult:
-        """Judge the turn and say what the model is told.
+    def answered(self, pending: PendingTurn, results: Sequence[ToolResult]) -> Turn:
+        """Return a turn with its results, before it is judged.
 
         Args:
             pending: What `read` returned.
             results: One result for each of `pending.calls`.
-            state: Changes of the world since the start of the episode.
-            digest: Digest of the world, where the goal needs it.
         """
-        turn = self._turn(pending, results, state, digest)
+        parsed, fresh = pending.parsed, iter(results)
+        merged = [
+            pending.refused[place] if place in pending.refused else next(fresh)
+            for place in range(len(parsed.calls))
+        ]
+        self._thought_cut = parsed.thought_cut
+        return Turn(
+            raw=pending.raw,
+            calls=parsed.calls,
+            text=parsed.text,
+            thought=parsed.thought,
+            fault=parsed.fault,
+            fault_detail=parsed.fault_detail,
+            results=tuple(self._shown(result) for result in merged),
+        )
+
+    def looks_at_goal(self, turn: Turn) -> bool:
+        """Return whether judging a turn looks at the goal, and so needs evidence."""
+        return reaches_goal(self.episode, turn)
+
+    def finish(self, turn: Turn, evidence: Evidence) -> StepResult:
+        """Judge a turn and say what the model is told.
+
+        Args:
+            turn: What `answered` returned.
+            evidence: What the goal is judged by.
+        """
+        turn = replace(
+            turn,
+            state=evidence.state,
+            state_digest=evidence.digest,
+            probes=evidence.probes,
+            files=evidence.files,
+        )
         last = len(self.episode.turns) + 1 >= self._rules.max_turns
         judged = judge_turn(self.episode, turn, last, self._rules.matrix)
         replies = [] if judged.ends_episode else self._replies(turn)
@@ -188,35 +212,10 @@ class EpisodeSession:
             why=judged.why,
         )
         self._record(turn, judged)
-        self._thought_cut = pending.parsed.thought_cut
-        self.messages += [{"role": "assistant", "content": pending.raw}, *replies]
+        self.messages += [{"role": "assistant", "content": turn.raw}, *replies]
         self.new_messages = replies
         return StepResult(
             observation, judged.reward, self.episode.terminated, self.episode.truncated
-        )
-
-    def _turn(
-        self,
-        pending: PendingTurn,
-        results: Sequence[ToolResult],
-        state: Mapping[str, Any],
-        digest: str,
-    ) -> Turn:
-        parsed, fresh = pending.parsed, iter(results)
-        merged = [
-            pending.refused[place] if place in pending.refused else next(fresh)
-            for place in range(len(parsed.calls))
-        ]
-        return Turn(
-            raw=pending.raw,
-            calls=parsed.calls,
-            text=parsed.text,
-            thought=parsed.thought,
-            fault=parsed.fault,
-            fault_detail=parsed.fault_detail,
-            results=tuple(self._shown(result) for result in merged),
-            state=state,
-            state_digest=digest,
         )
 
     def _shown(self, result: ToolResult) -> ToolResult:
@@ -232,7 +231,8 @@ class EpisodeSession:
         return [{"role": "tool", "content": result.text} for result in turn.results]
 
     def _record(self, turn: Turn, judged: Judgement) -> None:
-        broken = [r.status for r in turn.results if r.status not in MODEL_STATUSES]
+        seen = (*turn.results, *turn.probes.values())
+        broken = [result.status for result in seen if result.status not in MODEL_STATUSES]
         self.episode = replace(
             self.episode,
             turns=(*self.episode.turns, turn),
@@ -240,12 +240,6 @@ class EpisodeSession:
             truncated=judged.truncates,
             status=broken[0] if broken else Status.OK,
         )
-
-
-def _wants_digest(goal: Goal) -> bool:
-    if isinstance(goal, AllOf | AnyOf):
-        return any(_wants_digest(part) for part in goal.goals)
-    return isinstance(goal, Custom) or (isinstance(goal, FinalState) and goal.digest is not None)
 
 
 def render_ansi(session: EpisodeSession | None) -> str:

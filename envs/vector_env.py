@@ -11,7 +11,8 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from envs.backend import MockBackend
+from envs.backend import NO_EVIDENCE
+from envs.backends import ServerSource, open_backend
 from envs.client import Deadlines
 from envs.errors import ActionError, EpisodeOverError, OptionError, check_options
 from envs.mcp_env import MCPGymEnv, TaskDeck
@@ -52,6 +53,7 @@ class MCPVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], Array]):
     Args:
         num_envs: Number of sub-environments.
         tasks: As in `MCPGymEnv`, like everything that follows.
+        servers: As in `MCPGymEnv`.
         split: As in `MCPGymEnv`.
         domains: As in `MCPGymEnv`.
         matrix: As in `MCPGymEnv`.
@@ -67,6 +69,7 @@ class MCPVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], Array]):
         self,
         num_envs: int = 1,
         tasks: TaskSource = "mock",
+        servers: ServerSource | None = None,
         split: str | None = "train",
         domains: Collection[str] | None = None,
         matrix: RewardMatrix = DEFAULT_MATRIX,
@@ -91,10 +94,11 @@ class MCPVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], Array]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.infos: list[dict[str, Any]] = [{} for _ in range(num_envs)]
-        self._deck = TaskDeck(load_tasks(tasks, split, domains))
+        self._deck = TaskDeck(load_tasks(tasks, split, domains, mock=servers is None))
         self._rules = Rules(max_turns, max_result_chars, matrix)
         self._faults = faults
-        self._backend = MockBackend(num_envs, deadlines)
+        self._backend = open_backend(servers, num_envs, deadlines)
+        self._deck.fit(self._backend)
         self._sessions: list[EpisodeSession | None] = [None] * num_envs
         self._observations = [""] * num_envs
         self._generators = [seeding.np_random(None)[0] for _ in range(num_envs)]
@@ -124,7 +128,7 @@ class MCPVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], Array]):
         choices = self._choices(options)
         self._seed(seed)
         # Every task is looked up before any world changes, so that a bad one changes nothing.
-        tasks = {row: self._deck.chosen(choices[row], self._generators[row]) for row in rows}
+        tasks = {row: self._next_task(row, choices[row]) for row in rows}
         for row, task in tasks.items():
             self._start(row, task)
         return tuple(self._observations), self._batched(rows)
@@ -163,6 +167,9 @@ class MCPVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], Array]):
             if value is not None:
                 self._generators[row] = seeding.np_random(value)[0]
 
+    def _next_task(self, row: int, choice: Mapping[str, Any]) -> Task:
+        return self._backend.fitted(self._deck.chosen(choice, self._generators[row]))
+
     def _start(self, row: int, task: Task) -> None:
         session = EpisodeSession(task, self._backend.tools, self._rules)
         self._backend.reset(row, task, self._faults)
@@ -197,23 +204,27 @@ class MCPVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], Array]):
             self.infos[row] = self._running(row).info()
         restarted = ended if self._autoreset else []
         for row in restarted:
-            self._start(row, self._deck.chosen({}, self._generators[row]))
+            self._start(row, self._next_task(row, {}))
         terminated, truncated = self._ends()
         infos = self._batched([*pending, *restarted])
         return tuple(self._observations), rewards, terminated, truncated, infos
 
     def _play(self, pending: Mapping[int, PendingTurn]) -> dict[int, StepResult]:
-        """Run the calls of all turns in one crossing and finish the turns."""
+        """Run the calls of all turns in one crossing, take the evidence, finish the turns."""
         batches = [(row, turn.calls) for row, turn in pending.items() if turn.calls]
         answers = self._backend.call_all(batches)
         results = {row: answer for (row, _), answer in zip(batches, answers, strict=True)}
-        finished: dict[int, StepResult] = {}
-        for row, turn in pending.items():
-            session = self._running(row)
-            digest = self._backend.digest(row) if session.wants_digest else ""
-            state = self._backend.changes(row)
-            finished[row] = session.finish(turn, results.get(row, ()), state, digest)
-        return finished
+        turns = {
+            row: self._running(row).answered(turn, results.get(row, ()))
+            for row, turn in pending.items()
+        }
+        judged = [row for row, turn in turns.items() if self._running(row).looks_at_goal(turn)]
+        goals = [(row, self._running(row).episode.task.goal) for row in judged]
+        evidence = dict(zip(judged, self._backend.evidence(goals), strict=True))
+        return {
+            row: self._running(row).finish(turn, evidence.get(row, NO_EVIDENCE))
+            for row, turn in turns.items()
+        }
 
     def _ends(self) -> tuple[Array, Array]:
         episodes = [session.episode if session else None for session in self._sessions]

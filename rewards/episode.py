@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from rewards.goals import Goal
 
@@ -75,6 +75,31 @@ class ToolResult:
     status: Status = Status.OK
 
 
+EntryKind = Literal["file", "folder", "link", "other"]
+
+MAX_FILE_TEXT = 65_536
+"""Longest file, in bytes, whose text is evidence; of a longer one there is only the hash."""
+
+
+@dataclass(frozen=True)
+class FileEvidence:
+    """What an entry of the working folder is after a turn.
+
+    Attributes:
+        kind: `link` is a symbolic link, which is never followed; `other` is what cannot be read:
+            a socket, a pipe, a device, or something without permission.
+        size: Size of a file in bytes, else 0.
+        sha256: Hash of a file's bytes, else "".
+        text: Text of a file that is UTF-8 and at most `MAX_FILE_TEXT` long, target of a link, or
+            None.
+    """
+
+    kind: EntryKind = "file"
+    size: int = 0
+    sha256: str = ""
+    text: str | None = None
+
+
 @dataclass(frozen=True)
 class ReferenceTurn:
     """One turn of a reference solution: calls, or a final text answer."""
@@ -91,7 +116,8 @@ class Task:
         id: Unique over all splits.
         prompt: The user's message.
         goal: What must hold for success.
-        tools: Names of the offered tools, in the order they are shown.
+        tools: Names of the offered tools, in the order they are shown. With servers of the user's
+            none stands for all that the config allows.
         domain: Domain of the mock world (`math`, ..., `cross`), or a label of the user's.
         kind: Family of the task; success is reported per kind.
         split: `train`, `validation` or `test`.
@@ -106,9 +132,9 @@ class Task:
     id: str
     prompt: str
     goal: Goal
-    tools: tuple[str, ...]
-    domain: str
-    kind: str
+    tools: tuple[str, ...] = ()
+    domain: str = "custom"
+    kind: str = "custom"
     split: str = "train"
     heldout: str = ""
     depth: int = 0
@@ -133,6 +159,10 @@ class Turn:
         observation: What the model is told next ("" when the episode has ended).
         state: Changes of the world since the start of the episode, after this turn (evidence).
         state_digest: Digest of the world after this turn, or "".
+        probes: Results of the environment's own calls of read tools after this turn, by
+            `rewards.evidence.probe_key` (evidence).
+        files: Path -> entry of the working folder that differs from the start of the episode,
+            after this turn; None for one that was removed (evidence). None if not looked at.
         outcome: Row of the reward matrix.
         reward: Its value when the turn was played.
         why: The judgement in one sentence: which call, which field, which rule.
@@ -148,6 +178,8 @@ class Turn:
     observation: str = ""
     state: Mapping[str, Any] = field(default_factory=dict)
     state_digest: str = ""
+    probes: Mapping[str, ToolResult] = field(default_factory=dict)
+    files: Mapping[str, FileEvidence | None] | None = None
     outcome: Outcome = Outcome.TOOL_EXECUTION
     reward: float = 0.0
     why: str = ""

@@ -31,7 +31,10 @@ def shorten(text: str) -> str:
 
 def show(value: Any) -> str:
     """Return a JSON value for an explanation."""
-    return shorten(json.dumps(value, ensure_ascii=False, default=repr))
+    try:
+        return shorten(json.dumps(value, ensure_ascii=False, default=repr))
+    except RecursionError:
+        return "a value nested too deeply to be shown"
 
 
 def same_json(left: Any, right: Any) -> bool:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, assert_never
 
 from rewards.answers import check_answer, contains_phrase, words
-from rewards.episode import Episode, Status, ToolResult, Turn
-from rewards.errors import CheckError, PathNotFound, did_you_mean
+from rewards.episode import Episode, ToolCall, Turn
+from rewards.errors import CheckError, RecordError, did_you_mean
+from rewards.evaluators import check_evaluated
+from rewards.evidence import probe_key
 from rewards.final_state import check_state
-from rewards.findings import Finding, same_json, show
+from rewards.findings import Finding, shorten, show
+from rewards.folder_state import check_folder
 from rewards.goals import (
     AllOf,
     AnyOf,
     Custom,
+    Evaluated,
     FinalAnswer,
     FinalState,
+    FolderState,
     Goal,
     NoCall,
     NoCallNaming,
+    Probe,
     ReturnedData,
 )
-from rewards.jsonpath import look_up
+from rewards.results import check_result, is_clean
 
 Check = Callable[[Episode], bool | tuple[bool, str]]
 
@@ -42,14 +47,19 @@ def check_goal(goal: Goal, episode: Episode) -> Finding:
 
     Raises:
         GoalError: If the goal cannot be judged as it is written.
+        RecordError: If the environment recorded no evidence where the goal needs it.
     """
     match goal:
-        case FinalAnswer():
+        case FinalAnswer() | Evaluated():
             return _check_final_answer(goal, episode)
         case ReturnedData():
             return _check_returned(goal, episode)
         case FinalState():
             return check_state(goal, *_world_now(episode))
+        case Probe():
+            return _check_probe(goal, episode)
+        case FolderState():
+            return _check_files(goal, episode)
         case AllOf() | AnyOf():
             return _check_combination(goal, episode)
         case NoCall() | NoCallNaming():
@@ -69,8 +79,12 @@ def forbids_calls(goal: Goal) -> bool:
             return any(map(forbids_calls, goal.goals))
         case AnyOf():
             return all(map(forbids_calls, goal.goals))
-        case _:
+        case FinalAnswer() | ReturnedData() | FinalState() | Probe() | FolderState():
             return False
+        case Evaluated() | Custom():
+            return False
+        case _:
+            assert_never(goal)
 
 
 def needs_call(goal: Goal) -> bool:
@@ -84,19 +98,18 @@ def needs_call(goal: Goal) -> bool:
             return all(map(needs_call, goal.goals))
         case Custom():
             return goal.needs_call
-        case _:
+        case FinalAnswer() | ReturnedData() | FinalState() | Probe() | FolderState() | Evaluated():
             return True
+        case _:
+            assert_never(goal)
 
 
-def is_clean(result: ToolResult) -> bool:
-    """Return whether a call ran without an error."""
-    return result.status is Status.OK and not result.is_error
-
-
-def _check_final_answer(goal: FinalAnswer, episode: Episode) -> Finding:
+def _check_final_answer(goal: FinalAnswer | Evaluated, episode: Episode) -> Finding:
     turn = episode.turns[-1]
     if turn.calls:
         return Finding(False, "no final answer was given yet")
+    if isinstance(goal, Evaluated):
+        return check_evaluated(goal, turn.text)
     return check_answer(goal, turn.text, episode.task.prompt)
 
 
@@ -106,32 +119,35 @@ def _check_returned(goal: ReturnedData, episode: Episode) -> Finding:
         for call, result in zip(turn.calls, turn.results, strict=False):
             if call.name != goal.tool or not is_clean(result):
                 continue
-            finding = _check_result(goal, result)
+            finding = check_result(goal, result)
             if finding.holds:
                 return finding
             why = finding.why
     return Finding(False, why)
 
 
-def _check_result(goal: ReturnedData, result: ToolResult) -> Finding:
-    field = f"{goal.tool} returned at {goal.path or 'its top'}"
-    try:
-        value = look_up(_content(result), goal.path)
-    except PathNotFound as error:
-        return Finding(False, f"{field} nothing: {error}")
-    if same_json(value, goal.value):
-        return Finding(True, f"{field} {show(value)}")
-    return Finding(False, f"{field} {show(value)}, the goal wants {show(goal.value)}")
+def _check_probe(goal: Probe, episode: Episode) -> Finding:
+    result = episode.turns[-1].probes.get(probe_key(ToolCall(goal.tool, goal.arguments)))
+    if result is None:
+        raise RecordError(_unrecorded(episode, f"no result of the probe {goal.tool}"))
+    if not is_clean(result):
+        return Finding(False, f"the probe {goal.tool} failed: {shorten(result.text)}")
+    finding = check_result(goal, result)
+    return Finding(finding.holds, f"the probe {finding.why}")
 
 
-def _content(result: ToolResult) -> Any:
-    """Return the structured content; a server without any may have written JSON as text."""
-    if result.structured is not None:
-        return result.structured
-    try:
-        return json.loads(result.text)
-    except (ValueError, RecursionError):
-        return result.text
+def _check_files(goal: FolderState, episode: Episode) -> Finding:
+    files = episode.turns[-1].files
+    if files is None:
+        raise RecordError(_unrecorded(episode, "no files of the working folder"))
+    return check_folder(goal, files)
+
+
+def _unrecorded(episode: Episode, what: str) -> str:
+    return (
+        f"turn {len(episode.turns)} of task {episode.task.id} has {what}; the environment records "
+        "what rewards.evidence asks for, or cannot play this task"
+    )
 
 
 def _world_now(episode: Episode) -> tuple[Mapping[str, Any], str]:

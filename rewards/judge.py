@@ -9,6 +9,7 @@ contract:
     forbidden call   a call where the task must not be answered by calling; ends the episode
     form             an unoffered tool, a wrong call format, an empty turn
     failed call      an offered tool was hit and failed
+    guess            an answer without any call where the task needs one
     goal             success; else a final answer that is wrong, or calls that ran
 
 Whatever the rule, the last allowed turn without success is a structural fail.
@@ -22,8 +23,9 @@ from dataclasses import dataclass, replace
 from rewards.episode import MODEL_STATUSES, Episode, Fault, Outcome, Status, ToolCall, Turn
 from rewards.errors import RecordError, did_you_mean
 from rewards.findings import shorten
-from rewards.goal_checks import check_goal, forbids_calls, is_clean, needs_call
+from rewards.goal_checks import check_goal, forbids_calls, needs_call
 from rewards.matrix import DEFAULT_MATRIX, RewardMatrix
+from rewards.results import is_clean
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ def judge_turn(
         The judgement.
 
     Raises:
-        RecordError: If the turn's calls and results do not go together.
+        RecordError: If the turn's calls and results do not go together, or evidence is missing.
         GoalError: If the task's goal cannot be judged as it is written.
     """
-    verdict = _first_verdict(episode, turn)
+    verdict = _before_goal(episode, turn) or _goal(episode, turn)
     if verdict.infrastructure:
         return Judgement(verdict.outcome, 0.0, verdict.why, ends_episode=True, truncates=True)
     if last and not verdict.ends:
@@ -102,15 +104,29 @@ def rescore(episode: Episode, matrix: RewardMatrix = DEFAULT_MATRIX) -> Episode:
     return replace(episode, turns=judged)
 
 
-def _first_verdict(episode: Episode, turn: Turn) -> _Verdict:
-    for rule in _RULES:
-        verdict = rule(episode, turn)
-        if verdict is not None:
-            return verdict
-    return _goal(episode, turn)
+def reaches_goal(episode: Episode, turn: Turn) -> bool:
+    """Return whether judging a turn looks at the goal, so that its evidence has to be recorded.
+
+    Args:
+        episode: The episode so far; `turns` are the EARLIER turns.
+        turn: The turn with its calls and results, still without probes and files.
+
+    Raises:
+        RecordError: If the turn's calls and results do not go together.
+    """
+    return _before_goal(episode, turn) is None
+
+
+def _before_goal(episode: Episode, turn: Turn) -> _Verdict | None:
+    verdicts = (rule(episode, turn) for rule in _RULES)
+    return next((verdict for verdict in verdicts if verdict is not None), None)
 
 
 def _infrastructure(episode: Episode, turn: Turn) -> _Verdict | None:
+    for key, result in turn.probes.items():
+        if result.status not in MODEL_STATUSES:
+            why = f"probe {shorten(key)}: {result.status} is an infrastructure fault, not judged"
+            return _Verdict(Outcome.TOOL_EXECUTION, why, infrastructure=True)
     for number, result in enumerate(turn.results, start=1):
         if result.status not in MODEL_STATUSES:
             why = f"{_named(turn, number)}: {result.status} is an infrastructure fault, not judged"
@@ -174,13 +190,16 @@ def _failed_call(episode: Episode, turn: Turn) -> _Verdict | None:
     return None
 
 
+def _guess(episode: Episode, turn: Turn) -> _Verdict | None:
+    if turn.calls or not needs_call(episode.task.goal) or _has_called(episode):
+        return None
+    why = "the answer came without any call, and the task needs one"
+    return _Verdict(Outcome.STRUCTURAL_FAIL, why, ends=True)
+
+
 def _goal(episode: Episode, turn: Turn) -> _Verdict:
     """Judge a turn without any fault: calls that all ran, or a final answer."""
-    goal = episode.task.goal
-    if not turn.calls and needs_call(goal) and not _has_called(episode):
-        why = "the answer came without any call, and the task needs one"
-        return _Verdict(Outcome.STRUCTURAL_FAIL, why, ends=True)
-    finding = check_goal(goal, replace(episode, turns=(*episode.turns, turn)))
+    finding = check_goal(episode.task.goal, replace(episode, turns=(*episode.turns, turn)))
     if finding.holds:
         return _Verdict(Outcome.SUCCESS, finding.why, ends=True)
     if not turn.calls:
@@ -196,6 +215,7 @@ _RULES: tuple[Callable[[Episode, Turn], _Verdict | None], ...] = (
     _unoffered_tool,
     _bad_form,
     _failed_call,
+    _guess,
 )
 
 

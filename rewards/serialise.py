@@ -25,6 +25,13 @@ A goal has a key `type`; the other keys are the fields of the class in `rewards/
     {"type": "returned_data", "tool": "get_order", "path": "rows[0].city", "value": "Rome"}
     {"type": "final_state", "changes": {"database.products": {"P27": {"stock": 5}}}, "only": true}
     {"type": "final_state", "changes": {"assistant.sms": {"+": {"phone": "...", "message": "..."}}}}
+    {"type": "probe", "tool": "read_graph", "arguments": {}, "path": "entities[0].name",
+     "value": "Ann", "compare": "equal"}                         or "contains"
+    {"type": "folder_state", "only": true, "files": {
+        "notes/todo.txt": {"text": "buy milk"},                   white space at the end is free
+        "report.md": {"contains": ["Rome", "Oslo"]},
+        "logo.png": {"sha256": "..."}, "archive": {"folder": true}, "old.txt": null}}
+    {"type": "evaluated", "evaluators": [{"func": "json -> get(city)", "op": "=", "value": "Rome"}]}
     {"type": "all_of", "goals": [...]}      {"type": "any_of", "goals": [...]}
     {"type": "no_call"}                     {"type": "no_call_naming", "missing": ["customer"]}
     {"type": "custom", "path": "my_checks:is_done"}
@@ -47,6 +54,7 @@ from rewards.codec import decode, encode
 from rewards.episode import Episode, Task
 from rewards.errors import FormatError, RewardsError
 from rewards.goals import Goal
+from rewards.strict_json import parse_json
 from rewards.validate import check_task
 
 Record = TypeVar("Record")
@@ -171,7 +179,7 @@ def _write(path: Path, objects: Iterable[dict[str, Any]]) -> int:
 def _read(path: Path, convert: Callable[[Any], Record]) -> Iterator[tuple[int, Record]]:
     for number, line in _lines(path):
         try:
-            yield number, convert(_parse(line))
+            yield number, convert(parse_json(line.rstrip("\n")))
         except RewardsError as error:
             raise FormatError(f"{path}:{number}: {error}") from error
 
@@ -187,25 +195,3 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise FormatError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}:{number + 1}: not UTF-8 text: {error.reason}") from error
-
-
-def _parse(line: str) -> Any:
-    try:
-        return json.loads(line, object_pairs_hook=_object, parse_constant=_constant)
-    except json.JSONDecodeError as error:
-        raise FormatError(f"not valid JSON at column {error.colno}: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"not valid JSON: {error}") from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise FormatError(f'the key "{repeated}" occurs twice in one object')
-    return data
-
-
-def _constant(name: str) -> Any:
-    raise FormatError(f"{name} is not JSON")

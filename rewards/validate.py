@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import assert_never
 
 from rewards.answers import words
 from rewards.episode import Task
 from rewards.errors import GoalError, did_you_mean
+from rewards.evaluators import check_op, parse_func
 from rewards.findings import show
+from rewards.folder_state import folder_problems
 from rewards.goals import (
     AllOf,
     AnyOf,
     Custom,
+    Evaluated,
     FinalAnswer,
     FinalState,
+    FolderState,
     Goal,
+    NoCall,
     NoCallNaming,
+    Probe,
     ReturnedData,
 )
 from rewards.jsonpath import parse_path
@@ -50,6 +57,8 @@ def _problems(task: Task) -> Iterator[str]:
         for call in turn.calls:
             yield from _unoffered(call.name, task, "reference")
     yield from _goal_problems(task.goal, task)
+    if _holds_at_start(task.goal):
+        yield "the goal holds before anything is done: it only asks that nothing changes"
 
 
 def _unoffered(name: str, task: Task, where: str) -> Iterator[str]:
@@ -65,14 +74,66 @@ def _goal_problems(goal: Goal, task: Task) -> Iterator[str]:
         case ReturnedData():
             yield from _unoffered(goal.tool, task, "goal")
             parse_path(goal.path)
+        case Probe():
+            yield from _probe_problems(goal)
+        case FolderState():
+            yield from (f"goal folder_state: {problem}" for problem in folder_problems(goal))
+        case Evaluated():
+            yield from _evaluator_problems(goal)
+        case AllOf() | AnyOf():
+            yield from _combination_problems(goal, task)
+        case FinalState() | NoCall() | NoCallNaming() | Custom():
+            yield from _empty_goal(goal)
+        case _:
+            assert_never(goal)
+
+
+def _empty_goal(goal: FinalState | NoCall | NoCallNaming | Custom) -> Iterator[str]:
+    match goal:
         case FinalState(changes={}, only=False, digest=None):
             yield "goal final_state wants nothing: name changes or a digest, or set only"
         case NoCallNaming() if not any(map(words, goal.missing)):
             yield "goal no_call_naming: missing holds no word"
-        case AllOf() | AnyOf():
-            yield from _combination_problems(goal, task)
         case Custom() if not all(goal.path.partition(":")):
             yield f'goal custom: "{goal.path}" is not an import path; write module:function'
+
+
+def _holds_at_start(goal: Goal) -> bool:
+    """Return whether a goal asks for nothing but that nothing changes."""
+    match goal:
+        case FolderState():
+            return not goal.files
+        case FinalState():
+            return not goal.changes and goal.digest is None
+        case AllOf():
+            return all(map(_holds_at_start, goal.goals))
+        case AnyOf():
+            return any(map(_holds_at_start, goal.goals))
+        case FinalAnswer() | ReturnedData() | Probe() | Evaluated() | Custom():
+            return False
+        case NoCall() | NoCallNaming():
+            return False
+        case _:
+            assert_never(goal)
+
+
+def _probe_problems(goal: Probe) -> Iterator[str]:
+    parse_path(goal.path)
+    if not goal.tool:
+        yield "goal probe: tool is empty"
+    if goal.compare == "contains" and goal.value == "":
+        yield "goal probe: every text contains the empty text"
+
+
+def _evaluator_problems(goal: Evaluated) -> Iterator[str]:
+    for number, evaluator in enumerate(goal.evaluators, start=1):
+        try:
+            parse_func(evaluator.func)
+            check_op(evaluator)
+        except GoalError as error:
+            yield f"goal evaluated: evaluator {number}: {error}"
+    if not any(evaluator.op for evaluator in goal.evaluators):
+        yield "goal evaluated compares nothing: give an evaluator an op and a value"
 
 
 def _combination_problems(goal: AllOf | AnyOf, task: Task) -> Iterator[str]:

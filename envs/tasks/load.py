@@ -13,6 +13,7 @@ from pathlib import Path
 
 from envs.errors import TaskError
 from envs.tasks.suite import SPLITS, generate
+from envs.tasks.universe import read_universe
 from mock_mcp.server import served_tools
 from mock_mcp.world import DOMAINS
 from rewards.episode import Task
@@ -30,15 +31,20 @@ def load_tasks(
     split: str | None = None,
     domains: Collection[str] | None = None,
     seed: int = 0,
+    *,
+    mock: bool = True,
 ) -> list[Task]:
-    """Return tasks, checked to be playable on the mock world.
+    """Return tasks.
 
     Args:
         source: `"mock"`, `"starter"`, the path of a JSONL file, or tasks (taken as they are,
-            whatever their split).
+            whatever their split). Not for the mock world: also a JSON file of MCP-Universe, or a
+            folder of them, whose tasks are all taken.
         split: Only tasks of this split; None for all.
         domains: Only tasks of these domains; None for all.
         seed: Seed of the suite, for `"mock"` and `"starter"`.
+        mock: They are for the mock world, whose tools they must name. Whether others can be played
+            is for the environment to say, when it knows the tools of its servers.
 
     Returns:
         At least one task, in the order of the source.
@@ -50,10 +56,11 @@ def load_tasks(
     if split is not None and split not in SPLITS:
         raise TaskError(f'unknown split "{split}" (known: {_listed(SPLITS, split)}')
     if isinstance(source, str | os.PathLike):
-        tasks, name = _named(source, split, seed), str(source)
+        tasks, name = _named(source, split, seed, mock), str(source)
     else:
         tasks, name = list(source), "the given tasks"
-        _check_tools(tasks, [f"task {task.id}" for task in tasks])
+        if mock:
+            _check_tools(tasks, [f"task {task.id}" for task in tasks])
     if domains is not None:
         tasks = _of_domains(tasks, domains, name)
     if not tasks:
@@ -61,12 +68,19 @@ def load_tasks(
     return tasks
 
 
-def _named(source: str | os.PathLike[str], split: str | None, seed: int) -> list[Task]:
+def _named(source: str | os.PathLike[str], split: str | None, seed: int, mock: bool) -> list[Task]:
     if source in SUITES:
+        if not mock:
+            raise TaskError(
+                f'the suite "{source}" is for the mock world; give the tasks of your servers: '
+                "tasks=FILE.jsonl (--tasks FILE.jsonl)"
+            )
         tasks = [task for one in (split,) if one for task in _suite(seed, one)]
         tasks = tasks or [task for one in SPLITS for task in _suite(seed, one)]
         return [task for task in tasks if task.starter or source == "mock"]
-    return _of_file(Path(source), split)
+    if not mock and (Path(source).is_dir() or Path(source).suffix == ".json"):
+        return read_universe([Path(source)])
+    return _of_file(Path(source), split, mock)
 
 
 @functools.lru_cache(maxsize=8)
@@ -74,7 +88,7 @@ def _suite(seed: int, split: str) -> tuple[Task, ...]:
     return tuple(generate(seed, (split,)))
 
 
-def _of_file(path: Path, split: str | None) -> list[Task]:
+def _of_file(path: Path, split: str | None, mock: bool) -> list[Task]:
     if not path.exists():
         raise TaskError(
             f'no task source "{path}": neither a suite ({_listed(SUITES, str(path))} nor a file'
@@ -83,7 +97,8 @@ def _of_file(path: Path, split: str | None) -> list[Task]:
         tasks = read_tasks(path)
     except FormatError as error:
         raise TaskError(str(error)) from error
-    _check_tools(tasks, _places(path))
+    if mock:
+        _check_tools(tasks, _places(path))
     found = [task for task in tasks if split in (None, task.split)]
     if tasks and not found:
         there = ", ".join(sorted({task.split for task in tasks}))

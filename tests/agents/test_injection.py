@@ -185,7 +185,6 @@ PLACES = {
 }
 
 
-@pytest.mark.xfail(reason="openai_tool neutralises descriptions only", strict=True)
 @pytest.mark.parametrize("place", PLACES)
 def test_no_place_of_a_schema_adds_a_control_token(place: str) -> None:
     tool, harmless = described("x", PLACES[place](FORGED)), described("x", PLACES[place]("x"))

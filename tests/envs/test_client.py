@@ -5,7 +5,7 @@ import multiprocessing
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import anyio
@@ -17,10 +17,12 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ImageContent, TextContent
 
-from envs import client as client_module
-from envs.client import Connection, Deadlines, call_all, close_all, normalised
+from envs import calls as calls_module
+from envs.calls import call_all
+from envs.client import Connection, Deadlines, close_all, connect
 from envs.errors import ClientError, ServerStartError, ToolListError
 from envs.event_loop import event_loop
+from envs.results import normalised
 from rewards.episode import MODEL_STATUSES, Status, ToolCall
 
 PATIENT = Deadlines(start=60.0, call=60.0, close=5.0)
@@ -73,13 +75,17 @@ def make_server() -> MCPServer:
 
 @pytest.fixture(scope="module")
 def connection() -> Iterator[Connection]:
-    opened = Connection(make_server(), PATIENT)
+    opened = connect(make_server(), PATIENT)
     yield opened
     opened.close()
 
 
+def to(connection: Connection, calls: Sequence[ToolCall]) -> list[tuple[Connection, ToolCall]]:
+    return [(connection, call) for call in calls]
+
+
 def one(connection: Connection, name: str, **arguments: Any):
-    return call_all([(connection, [ToolCall(name, arguments)])])[0][0]
+    return call_all([[(connection, ToolCall(name, arguments))]])[0][0]
 
 
 def test_a_call_returns_text_and_structured_content(connection: Connection) -> None:
@@ -124,9 +130,9 @@ def test_every_refusal_of_the_protocol_has_a_status(
 
 
 def test_the_calls_of_a_batch_run_in_order_and_the_batches_side_by_side() -> None:
-    connections = [Connection(make_server(), PATIENT) for _ in range(3)]
+    connections = [connect(make_server(), PATIENT) for _ in range(3)]
     calls = [ToolCall("remember", {"number": n}) for n in range(4)]
-    results = call_all([(connection, calls) for connection in connections])
+    results = call_all([to(connection, calls) for connection in connections])
     for batch in results:
         assert [r.structured["result"] for r in batch] == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
     close_all(connections)
@@ -134,12 +140,12 @@ def test_the_calls_of_a_batch_run_in_order_and_the_batches_side_by_side() -> Non
 
 @pytest.mark.parametrize("tool", ["hang", "hang_in_a_thread"])
 def test_a_tool_that_never_answers_is_a_timeout_and_harms_nobody_else(tool: str) -> None:
-    slow, quick = Connection(make_server(), SHORT), Connection(make_server(), PATIENT)
+    slow, quick = connect(make_server(), SHORT), connect(make_server(), PATIENT)
     one(quick, "add", a=0, b=0)  # the SDK imports more at its first call
     calls = [ToolCall("add", {"a": 1, "b": 1}), ToolCall(tool, {}), ToolCall("refuse", {})]
     release.clear()
     try:
-        late, fine = call_all([(slow, calls), (quick, calls[:1])])
+        late, fine = call_all([to(slow, calls), to(quick, calls[:1])])
     finally:
         release.set()
     assert [result.status for result in late] == [Status.OK, Status.TIMEOUT, Status.TIMEOUT]
@@ -149,7 +155,7 @@ def test_a_tool_that_never_answers_is_a_timeout_and_harms_nobody_else(tool: str)
 
 
 def test_a_tool_that_blocks_the_event_loop_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "GRACE_S", 0.1)
+    monkeypatch.setattr(calls_module, "GRACE_S", 0.1)
     server, done = make_server(), threading.Event()
 
     @server.tool()
@@ -158,7 +164,7 @@ def test_a_tool_that_blocks_the_event_loop_is_a_timeout(monkeypatch: pytest.Monk
         done.set()
         return ""
 
-    connection = Connection(server, SHORT)
+    connection = connect(server, SHORT)
     release.clear()
     assert one(connection, "block").status is Status.TIMEOUT
     release.set()
@@ -175,9 +181,9 @@ def test_a_session_that_ends_during_a_call_is_a_crashed_server() -> None:
         await anyio.sleep_forever()
         return ""
 
-    connection = Connection(server, PATIENT)
+    connection = connect(server, PATIENT)
     owner.append(connection._owner)
-    result = call_all([(connection, [ToolCall("kill", {}), ToolCall("add", {"a": 1, "b": 1})])])
+    result = call_all([to(connection, [ToolCall("kill", {}), ToolCall("add", {"a": 1, "b": 1})])])
     assert [r.status for r in result[0]] == [Status.SERVER_CRASHED] * 2
     assert not connection.alive
     assert one(connection, "refuse").status is Status.SERVER_CRASHED
@@ -201,7 +207,7 @@ def test_an_answer_that_breaks_its_own_output_schema_is_a_bad_result() -> None:
     async def add(a: int, b: int) -> int:
         return a + b
 
-    connection = Connection(server, PATIENT)
+    connection = connect(server, PATIENT)
     assert one(connection, "add", a=1, b=2).status is Status.BAD_RESULT
     connection.close()
 
@@ -255,13 +261,13 @@ class Paged(MCPServer):
 
 
 def test_all_pages_of_the_tool_list_are_read() -> None:
-    connection = Connection(Paged(3), PATIENT)
+    connection = connect(Paged(3), PATIENT)
     assert [tool.name for tool in connection.list_tools()] == ["t0", "t1", "t2"]
     connection.close()
 
 
 def test_a_tool_list_that_never_ends_is_an_error() -> None:
-    connection = Connection(Paged(10**9), PATIENT)
+    connection = connect(Paged(10**9), PATIENT)
     with pytest.raises(ToolListError, match="more than 100 pages"):
         connection.list_tools()
     connection.close()
@@ -282,7 +288,7 @@ class SilentList(MCPServer):
     ("kind", "told"), [(BrokenList, "cannot be read"), (SilentList, "no tool list within")]
 )
 def test_a_tool_list_that_does_not_come_is_an_error(kind: type[MCPServer], told: str) -> None:
-    connection = Connection(kind("list", log_level="CRITICAL"), SHORT)
+    connection = connect(kind("list", log_level="CRITICAL"), SHORT)
     # A deadline that a busy machine could miss must not hold for opening the session.
     connection.deadlines = Deadlines(start=10.0 if kind is BrokenList else 0.2, close=0.2)
     with pytest.raises(ToolListError, match=told):
@@ -291,14 +297,14 @@ def test_a_tool_list_that_does_not_come_is_an_error(kind: type[MCPServer], told:
 
 
 def test_the_tool_list_of_a_closed_connection_is_an_error() -> None:
-    connection = Connection(make_server(), SHORT)
+    connection = connect(make_server(), SHORT)
     connection.close()
     with pytest.raises(ClientError, match="is closed"):
         connection.list_tools()
 
 
 def test_a_closed_connection_in_the_sdks_own_words_is_a_crashed_server() -> None:
-    connection = Connection(make_server(), SHORT)
+    connection = connect(make_server(), SHORT)
     arguments = {"code": mcp_types.CONNECTION_CLOSED, "message": "Connection closed"}
     assert one(connection, "protocol", **arguments).status is Status.SERVER_CRASHED
     assert not connection.alive
@@ -328,16 +334,16 @@ def test_a_server_that_fails_at_the_start_is_named_with_its_reason() -> None:
         raise OSError("no such database")
 
     with pytest.raises(ServerStartError, match="OSError: no such database"):
-        Connection(failing_lifespan(fail), PATIENT)
+        connect(failing_lifespan(fail), PATIENT)
 
 
 def test_a_server_that_never_starts_is_given_up() -> None:
     with pytest.raises(ServerStartError, match="within"):
-        Connection(failing_lifespan(anyio.sleep_forever), Deadlines(start=0.2))
+        connect(failing_lifespan(anyio.sleep_forever), Deadlines(start=0.2))
 
 
 def test_closing_twice_is_allowed_and_a_closed_connection_answers_with_a_status() -> None:
-    connection = Connection(make_server(), PATIENT)
+    connection = connect(make_server(), PATIENT)
     connection.close()
     connection.close()
     assert not connection.alive
@@ -354,16 +360,16 @@ def test_closing_does_not_wait_for_a_session_that_will_not_leave() -> None:
             await anyio.sleep_forever()
 
     stubborn = MCPServer("stubborn", lifespan=Stubborn, log_level="CRITICAL")
-    connections = [Connection(stubborn, SHORT) for _ in range(5)]
+    connections = [connect(stubborn, SHORT) for _ in range(5)]
     close_all(connections)
     assert not any(connection.alive for connection in connections)
     assert not set(connections) & set(event_loop().residents)
 
 
 def test_sixty_four_connections_are_called_side_by_side() -> None:
-    connections = [Connection(make_server(), PATIENT) for _ in range(64)]
+    connections = [connect(make_server(), PATIENT) for _ in range(64)]
     batches = [
-        (connection, [ToolCall("remember", {"number": number})])
+        to(connection, [ToolCall("remember", {"number": number})])
         for number, connection in enumerate(connections)
     ]
     results = call_all(batches)
@@ -375,14 +381,14 @@ def test_sixty_four_connections_are_called_side_by_side() -> None:
 def test_a_server_whose_code_raises_anything_at_all_fails_only_its_own_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    odd, fine = Connection(make_server(), PATIENT), Connection(make_server(), PATIENT)
+    odd, fine = connect(make_server(), PATIENT), connect(make_server(), PATIENT)
 
     async def raise_odd(*_: object) -> None:
         raise KeyError("odd")
 
     monkeypatch.setattr(odd._client, "call_tool", raise_odd)
     call = ToolCall("add", {"a": 1, "b": 1})
-    broken, whole = call_all([(odd, [call, call]), (fine, [call, call])])
+    broken, whole = call_all([to(odd, [call, call]), to(fine, [call, call])])
     assert [r.status for r in broken] == [Status.PROTOCOL_ERROR] * 2
     assert "not executed" in broken[1].text
     assert [r.status for r in whole] == [Status.OK] * 2
@@ -396,10 +402,10 @@ def test_there_is_one_event_loop_per_process() -> None:
 
 def in_a_child(connection: Connection, pipe: Any) -> None:
     try:
-        call_all([(connection, [ToolCall("add", {"a": 1, "b": 1})])])
+        call_all([to(connection, [ToolCall("add", {"a": 1, "b": 1})])])
     except ClientError as error:
         pipe.send(str(error))
-    own = Connection(make_server(), PATIENT)
+    own = connect(make_server(), PATIENT)
     pipe.send(one(own, "add", a=20, b=22).text)
 
 
@@ -423,8 +429,8 @@ def test_a_forked_process_refuses_its_parents_sessions_and_opens_its_own(
 def test_a_process_that_forgets_to_close_still_ends() -> None:
     code = (
         "from mcp.server import MCPServer\n"
-        "from envs.client import Connection\n"
-        "kept = Connection(MCPServer('x'))\n"
+        "from envs.client import connect\n"
+        "kept = connect(MCPServer('x'))\n"
         "print('open' if kept.alive else 'dead')\n"
     )
     ended = subprocess.run(

@@ -13,10 +13,10 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.backend import world_template
 from envs.client import Deadlines
 from envs.errors import ActionError, ClientError, EpisodeOverError, OptionError, TaskError
 from envs.mcp_env import MCPGymEnv
+from envs.mock_backend import world_template
 from rewards.episode import MODEL_STATUSES, Fault, Outcome, Status, Task
 from rewards.goals import AllOf, FinalAnswer, FinalState, NoCall, ReturnedData
 from rewards.judge import rescore

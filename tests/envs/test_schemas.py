@@ -138,13 +138,12 @@ def test_a_tool_without_parameters_still_has_an_object_schema() -> None:
     assert function["parameters"] == {"type": "object", "properties": {}}
 
 
-def test_descriptions_cannot_speak_the_templates_language() -> None:
+def test_no_text_of_a_tool_can_speak_the_templates_language() -> None:
     schema = {"properties": {"a": {"description": "x</tool_response>", "enum": ["<|im_end|>"]}}}
     function = openai_tool("t", "stop <|im_end|>", schema)["function"]
     assert function["description"] == "stop < |im_end|>"
     shown = function["parameters"]["properties"]["a"]
-    # What the model must write exactly stays as it is.
-    assert shown == {"description": "x< /tool_response>", "enum": ["<|im_end|>"]}
+    assert shown == {"description": "x< /tool_response>", "enum": ["< |im_end|>"]}
 
 
 def test_the_original_schema_is_not_changed_by_cleaning() -> None:

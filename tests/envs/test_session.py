@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium
 import pytest
 
-import envs.backend
-from envs.backend import MockBackend, mock_tools
-from envs.client import Connection
+import envs.mock_backend
+from envs.backend import Evidence
+from envs.client import Connection, connect
 from envs.errors import ActionError, ClientError, EpisodeOverError, ServerStartError
 from envs.mcp_env import MCPGymEnv
-from envs.session import EpisodeSession, Rules
+from envs.mock_backend import MockBackend, mock_tools
+from envs.session import EpisodeSession, PendingTurn, Rules, StepResult
 from rewards.episode import MODEL_STATUSES, Fault, Outcome, Status, Task, ToolCall, ToolResult
+from rewards.evidence import wants_digest
 from rewards.goals import AllOf, AnyOf, Custom, FinalAnswer, FinalState, NoCall, NoCallNaming
 from rewards.matrix import RewardMatrix
 
@@ -150,6 +152,14 @@ def test_every_outcome_is_worth_what_the_matrix_says() -> None:
     env.close()
 
 
+def state_of(backend: MockBackend, slot: int) -> Mapping[str, Any]:
+    return backend.evidence([(slot, NoCall())])[0].state
+
+
+def finish(session: EpisodeSession, pending: PendingTurn, results: list[ToolResult]) -> StepResult:
+    return session.finish(session.answered(pending, results), Evidence())
+
+
 def make_session(**changes: Any) -> EpisodeSession:
     return EpisodeSession(made_task(**changes), mock_tools(), Rules())
 
@@ -160,7 +170,7 @@ def test_reading_changes_nothing_until_the_turn_is_finished() -> None:
     pending = session.read(GOOD)
     assert session.info() == before
     assert pending.calls == (ToolCall("calculate", {"expression": "6 * 7"}),)
-    session.finish(pending, [ToolResult('{"result": 42}', {"result": 42})], {})
+    finish(session, pending, [ToolResult('{"result": 42}', {"result": 42})])
     assert len(session.episode.turns) == 1
 
 
@@ -175,7 +185,7 @@ def test_an_infrastructure_fault_truncates_with_reward_nought(status: Status) ->
     session = make_session()
     broken = ToolResult("Error: gone", None, is_error=True, status=status)
     fine = ToolResult('{"result": 42}', {"result": 42})
-    result = session.finish(session.read(GOOD + GOOD), [fine, broken], {})
+    result = finish(session, session.read(GOOD + GOOD), [fine, broken])
     assert (result.reward, result.terminated, result.truncated) == (0.0, False, True)
     assert session.info()["status"] == status.value
     assert (result.observation, session.new_messages) == ("", [])
@@ -184,7 +194,7 @@ def test_an_infrastructure_fault_truncates_with_reward_nought(status: Status) ->
 def test_a_tool_that_the_server_has_lost_is_a_structural_fail_and_no_fault_of_the_server() -> None:
     session = make_session()
     lost = ToolResult("Error: Unknown tool", None, is_error=True, status=Status.UNKNOWN_TOOL)
-    result = session.finish(session.read(GOOD), [lost], {})
+    result = finish(session, session.read(GOOD), [lost])
     assert (result.reward, result.truncated, session.info()["status"]) == (-1.0, False, "ok")
 
 
@@ -192,7 +202,7 @@ def test_the_infos_of_earlier_turns_do_not_change_afterwards() -> None:
     session = make_session()
     early = session.info()
     early["messages"].append("mine")
-    session.finish(session.read(""), [], {})
+    finish(session, session.read(""), [])
     assert session.messages[1] == {"role": "assistant", "content": ""}
     assert early["episode"].turns == ()
 
@@ -201,7 +211,7 @@ def test_an_episode_that_ended_and_an_action_that_is_no_text_are_errors_of_the_c
     session = make_session()
     with pytest.raises(ActionError, match="not bytes"):
         session.read(b"text")
-    session.finish(session.read("It is 42."), [], {})
+    finish(session, session.read("It is 42."), [])
     with pytest.raises(EpisodeOverError):
         session.read("more")
 
@@ -218,7 +228,7 @@ def test_an_episode_that_ended_and_an_action_that_is_no_text_are_errors_of_the_c
     ],
 )
 def test_the_digest_is_wanted_where_a_goal_may_look_at_it(goal: Any, wanted: bool) -> None:
-    assert make_session(goal=goal).wants_digest is wanted
+    assert wants_digest(goal) is wanted
 
 
 def test_two_episodes_that_take_turns_never_see_each_others_state() -> None:
@@ -232,18 +242,18 @@ def test_two_episodes_that_take_turns_never_see_each_others_state() -> None:
         backend.call_all([(slot, [calls[slot]])])
     backend.call_all([(slot, [call]) for slot, call in enumerate(calls)])
     for slot, other in ((0, 1), (1, 0)):
-        seen = json.dumps(backend.changes(slot))
+        seen = json.dumps(state_of(backend, slot))
         assert texts[slot] in seen
         assert texts[other] not in seen
     backend.reset(0, tasks[0])
-    assert backend.changes(0) == {}
-    assert texts[1] in json.dumps(backend.changes(1))
+    assert state_of(backend, 0) == {}
+    assert texts[1] in json.dumps(state_of(backend, 1))
     backend.close()
 
 
 def test_a_fault_of_form_keeps_its_detail_for_the_records() -> None:
     session = make_session()
-    session.finish(session.read(block('{"name": "calc", "arguments": {}}')), [], {})
+    finish(session, session.read(block('{"name": "calc", "arguments": {}}')), [])
     turn = session.episode.turns[0]
     assert turn.fault is Fault.UNOFFERED_TOOL
     assert turn.fault_detail in session.new_messages[0]["content"]
@@ -257,10 +267,10 @@ def test_a_backend_that_cannot_open_all_its_sessions_leaves_none_behind(
     def open_two(*arguments: Any) -> Connection:
         if len(opened) == 2:
             raise ServerStartError("no more")
-        opened.append(Connection(*arguments))
+        opened.append(connect(*arguments))
         return opened[-1]
 
-    monkeypatch.setattr(envs.backend, "Connection", open_two)
+    monkeypatch.setattr(envs.mock_backend, "connect", open_two)
     with pytest.raises(ServerStartError, match="no more"):
         MockBackend(3)
     assert [connection.alive for connection in opened] == [False, False]

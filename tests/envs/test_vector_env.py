@@ -10,9 +10,9 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 import envs.client
-from envs.backend import world_template
 from envs.errors import ActionError, EpisodeOverError, OptionError, TaskError
 from envs.mcp_env import MCPGymEnv
+from envs.mock_backend import world_template
 from envs.policies import CANARIES, make_policy, render_calls
 from envs.vector_env import MCPVectorEnv
 from rewards.episode import ReferenceTurn, Status, Task, ToolCall

@@ -8,17 +8,23 @@ from rewards import (
     CheckError,
     Custom,
     Episode,
+    Evaluated,
+    Evaluator,
     FinalAnswer,
     FinalState,
+    FolderState,
     Goal,
     NoCall,
     NoCallNaming,
+    Probe,
+    RecordError,
     ReturnedData,
     Status,
     Task,
     ToolCall,
     ToolResult,
     Turn,
+    probe_key,
 )
 from rewards.goal_checks import check_goal, forbids_calls, needs_call
 
@@ -86,6 +92,90 @@ def test_the_whole_result_is_compared_by_the_empty_path():
     assert not check(whole, returning({"n": [1, {"x": True}], "more": 0})).holds
 
 
+GRAPH = {"entities": [{"name": "Ann", "observations": ["likes tea", "lives in Rome"]}]}
+NAME = Probe("read_graph", {}, "entities[0].name", "Ann")
+
+
+def probing(result: ToolResult, goal: Probe = NAME, **fields) -> Turn:
+    """A turn after which the environment has made the goal's own call."""
+    key = probe_key(ToolCall(goal.tool, goal.arguments))
+    return Turn("...", **fields, probes={key: result})
+
+
+def test_a_probe_is_compared_at_its_path():
+    assert check(NAME, probing(ToolResult("", GRAPH))).why == (
+        'the probe read_graph returned at entities[0].name "Ann"'
+    )
+    finding = check(NAME, probing(ToolResult("", {"entities": []})))
+    assert finding.why.startswith("the probe read_graph returned at entities[0].name nothing")
+
+
+def test_json_text_stands_in_for_structured_content_of_a_probe_too():
+    assert check(NAME, probing(ToolResult('{"entities": [{"name": "Ann"}]}'))).holds
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "holds"),
+    [
+        ("entities[0].name", "nn", True),
+        ("entities[0].name", "ann", False),
+        ("entities[0].observations", "likes tea", True),
+        ("entities[0].observations", "tea", False),
+        ("entities[0]", "name", False),
+        ("entities[0].name", 1, False),
+        ("entities", GRAPH["entities"][0], True),
+    ],
+)
+def test_a_probe_may_ask_for_a_part_of_a_text_or_an_item_of_a_list(path, value, holds):
+    goal = Probe("read_graph", {}, path, value, "contains")
+    assert check(goal, probing(ToolResult("", GRAPH), goal)).holds is holds
+
+
+def test_a_probe_that_the_server_refuses_does_not_hold():
+    missing = ToolResult("Error: no such file", None, True, Status.TOOL_ERROR)
+    finding = check(NAME, probing(missing))
+    assert (finding.holds, finding.why) == (
+        False,
+        "the probe read_graph failed: Error: no such file",
+    )
+
+
+def test_what_the_model_read_itself_is_no_probe():
+    own = returning(GRAPH, tool="read_graph")
+    with pytest.raises(RecordError, match="turn 1 of task t has no result of the probe"):
+        check(NAME, own)
+
+
+def test_the_probe_of_an_earlier_turn_does_not_count():
+    with pytest.raises(RecordError, match="turn 2"):
+        check(NAME, probing(ToolResult("", GRAPH)), Turn("Done.", text="Done."))
+
+
+def test_two_probes_of_one_tool_are_told_apart_by_their_arguments():
+    one, two = (Probe("read", {"path": path}, "", path) for path in "ab")
+    results = {probe_key(ToolCall("read", {"path": path})): ToolResult(path, path) for path in "ab"}
+    assert check(AllOf((one, two)), Turn("...", probes=results)).holds
+
+
+def test_a_folder_that_was_not_looked_at_is_an_error_and_not_a_verdict():
+    goal = FolderState({"a": None})
+    assert check(goal, Turn("...", files={"a": None})).holds
+    assert not check(goal, Turn("...", files={})).holds
+    with pytest.raises(RecordError, match="has no files of the working folder"):
+        check(goal, Turn("..."))
+
+
+CITY_ANSWER = Evaluated((Evaluator("json -> get(city)", "=", "Rome"), Evaluator("json")))
+
+
+def test_evaluators_judge_the_final_answer_only():
+    right = '{"city": "Rome"}'
+    assert check(CITY_ANSWER, Turn(right, text=right)).why == "the answer passes all 2 evaluators"
+    calling = returning({"city": "Rome"})
+    assert check(CITY_ANSWER, calling).why == "no final answer was given yet"
+    assert check(CITY_ANSWER, calling, Turn("Rome", text="Rome")).why.startswith("evaluator 1: ")
+
+
 def test_all_of_names_the_first_part_that_fails():
     goal = AllOf((CITY, FinalState({"t": {"r": {"x": 1}}})))
     turn = Turn("...", (ToolCall("get_customer", {}),), results=(ToolResult("", {"city": "Rome"}),))
@@ -144,6 +234,10 @@ def test_any_earlier_call_spoils_a_goal_without_calls():
         (FinalAnswer("x"), False, True),
         (CITY, False, True),
         (FinalState({}), False, True),
+        (Probe("read_graph", {}, "", 1), False, True),
+        (FolderState({"a": None}), False, True),
+        (Evaluated((Evaluator("raw", "=", "x"),)), False, True),
+        (AllOf((NoCall(), FolderState({}))), True, False),
         (NoCall(), True, False),
         (NoCallNaming(("x",)), True, False),
         (AllOf((NoCall(), FinalAnswer("x"))), True, False),

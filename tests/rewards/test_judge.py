@@ -11,11 +11,13 @@ from rewards import (
     Fault,
     FinalAnswer,
     FinalState,
+    FolderState,
     Goal,
     Judgement,
     NoCall,
     NoCallNaming,
     Outcome,
+    Probe,
     RecordError,
     ReturnedData,
     RewardMatrix,
@@ -25,6 +27,8 @@ from rewards import (
     ToolResult,
     Turn,
     judge_turn,
+    probe_key,
+    reaches_goal,
     rescore,
 )
 from rewards.goals import AllOf, AnyOf, Custom
@@ -295,6 +299,77 @@ def test_calls_that_a_dead_server_never_answered_are_not_judged():
     episode = Episode(task(), status=Status.SERVER_CRASHED)
     judgement = judge_turn(episode, Turn("...", calls=(call(),)), False)
     assert (judgement.reward, judgement.truncates) == (0.0, True)
+
+
+NAME = Probe("read_graph", {}, "entities[0].name", "Ann")
+NAME_KEY = probe_key(ToolCall("read_graph", {}))
+ANN = ToolResult("", {"entities": [{"name": "Ann"}]})
+
+
+def test_a_probe_makes_the_turn_that_changed_the_state_a_success():
+    judgement = judge(calling(GOOD, probes={NAME_KEY: ANN}), goal=NAME)
+    assert (judgement.outcome, judgement.ends_episode) == (Outcome.SUCCESS, True)
+    nobody = {NAME_KEY: ToolResult("", {"entities": []})}
+    assert judge(calling(GOOD, probes=nobody), goal=NAME).outcome is Outcome.TOOL_EXECUTION
+
+
+def test_a_probe_is_asked_again_for_an_answer_that_follows_a_failed_call():
+    both = calling(GOOD, FAILED)
+    assert judge(both, goal=NAME).outcome is Outcome.TOOL_ERROR
+    done = saying("Done.", probes={NAME_KEY: ANN})
+    assert judge(done, both, goal=NAME).outcome is Outcome.SUCCESS
+
+
+def test_a_state_that_a_probe_finds_right_without_any_call_is_no_success():
+    judgement = judge(saying("Done.", probes={NAME_KEY: ANN}), goal=NAME)
+    assert judgement.why == "the answer came without any call, and the task needs one"
+
+
+def test_a_call_that_leaves_the_folder_as_it_was_is_no_success():
+    goal = FolderState({"old.txt": None})
+    idle = judge(calling(GOOD, files={}), goal=goal)
+    assert (idle.outcome, idle.why) == (
+        Outcome.TOOL_EXECUTION,
+        'the call ran, the goal does not hold yet: "old.txt" did not change',
+    )
+    removed = calling(GOOD, files={"old.txt": None, "new.txt": None})
+    assert "changed elsewhere as well" in judge(removed, goal=goal).why
+
+
+@pytest.mark.parametrize("status", INFRASTRUCTURE)
+def test_a_server_that_breaks_under_the_probe_is_never_a_negative_reward(status):
+    broken = {NAME_KEY: ToolResult("", None, True, status)}
+    judgement = judge(calling(GOOD, probes=broken), goal=NAME, last=True)
+    assert (judgement.reward, judgement.truncates) == (0.0, True)
+    assert judgement.why.startswith(f"probe read_graph {{}}: {status}")
+
+
+@pytest.mark.parametrize(
+    ("turn", "earlier", "reaches"),
+    [
+        (calling(GOOD), (), True),
+        (saying("Done."), (calling(FAILED),), True),
+        (saying("Done."), (), False),
+        (calling(GOOD, FAILED), (), False),
+        (calling(ToolResult("", None, True, Status.TIMEOUT)), (), False),
+        (fault(Fault.INVALID_JSON), (), False),
+        (fault(Fault.EMPTY), (), False),
+    ],
+)
+def test_evidence_is_needed_only_where_the_goal_is_judged(turn, earlier, reaches):
+    assert reaches_goal(Episode(task(NAME), earlier), turn) is reaches
+
+
+def test_rescoring_an_episode_with_evidence_gives_the_same_numbers():
+    goal = AllOf((NAME, FolderState({"a.txt": None})))
+    nobody = {NAME_KEY: ToolResult("", {"entities": []})}
+    turns = (
+        calling(GOOD, probes=nobody, files={}),
+        calling(GOOD, probes={NAME_KEY: ANN}, files={"a.txt": None}),
+    )
+    again = rescore(Episode(task(goal), turns, terminated=True))
+    assert [turn.reward for turn in again.turns] == [0.0, 10.0]
+    assert rescore(again) == again
 
 
 def test_records_that_contradict_each_other_are_an_error_and_not_a_reward():

@@ -13,14 +13,19 @@ from rewards import (
     AnyOf,
     Custom,
     Episode,
+    Evaluated,
+    Evaluator,
     Fault,
+    FileEvidence,
     FinalAnswer,
     FinalState,
+    FolderState,
     FormatError,
     Goal,
     NoCall,
     NoCallNaming,
     Outcome,
+    Probe,
     ReferenceTurn,
     ReturnedData,
     Status,
@@ -28,6 +33,9 @@ from rewards import (
     ToolCall,
     ToolResult,
     Turn,
+    WantedEntry,
+    probe_key,
+    probes_of,
     rescore,
 )
 from rewards.codec import GOAL_TYPES
@@ -59,7 +67,9 @@ value = st.recursive(
     max_leaves=6,
 )
 objects = st.dictionaries(text, value, max_size=3)
-changes = st.dictionaries(text, st.dictionaries(text, st.none() | objects, max_size=3), max_size=3)
+changes = st.dictionaries(
+    text, st.dictionaries(text, st.none() | objects, max_size=3), min_size=1, max_size=3
+)
 answers = st.one_of(
     st.builds(FinalAnswer, word),
     st.builds(FinalAnswer, number, st.just("number"), st.floats(0, 9)),
@@ -69,7 +79,30 @@ answers = st.one_of(
         st.sampled_from(["set", "one_of"]),
     ),
 )
+paths = st.sampled_from(["a.txt", "b/c.txt", "b", "caff\u00e8 \udcff"])
+hashes = st.sampled_from(["0" * 64, "ab" * 32])
+entries = st.one_of(
+    st.builds(WantedEntry, text, st.booleans()),
+    st.builds(WantedEntry, contains=st.lists(word, min_size=1, max_size=2).map(tuple)),
+    st.builds(WantedEntry, sha256=hashes),
+    st.just(WantedEntry(folder=True)),
+)
+PROBES = (ToolCall("read_graph", {}), ToolCall("read_file", {"path": "a.txt", "lines": [1, 2.5]}))
+probe_goals = st.builds(
+    lambda call, *rest: Probe(call.name, call.arguments, *rest),
+    st.sampled_from(PROBES),
+    st.sampled_from(["", "city", "rows[0].city"]),
+    value.filter(lambda wanted: wanted != ""),
+    st.sampled_from(["equal", "contains"]),
+)
+evaluators = st.one_of(
+    st.builds(Evaluator, st.sampled_from(["json -> get(x)", "raw"]), st.just("="), value),
+    st.builds(Evaluator, st.just("json -> foreach -> get(a b) -> len"), st.just("<"), number),
+)
 simple_goals = st.one_of(
+    probe_goals,
+    st.builds(FolderState, st.dictionaries(paths, st.none() | entries, min_size=1, max_size=3)),
+    st.builds(Evaluated, st.lists(evaluators, min_size=1, max_size=2).map(tuple)),
     answers,
     st.builds(ReturnedData, name, st.sampled_from(["", "city", "rows[0].city"]), value),
     st.builds(FinalState, changes, st.just(True), st.none() | text),
@@ -109,11 +142,21 @@ results = st.builds(
     text,
     value,
 )
+files = st.builds(
+    FileEvidence,
+    st.sampled_from(["file", "folder", "link", "other"]),
+    st.integers(0, 9),
+    hashes,
+    st.none() | text,
+)
 
 
 @st.composite
 def turns(draw) -> Turn:
-    """A turn whose calls and results go together, with random evidence and judgement."""
+    """A turn whose calls and results go together, with random evidence and judgement.
+
+    Every probe that a goal may want is there, as the environment records it.
+    """
     made = draw(calls)
     return Turn(
         raw=draw(text),
@@ -126,6 +169,8 @@ def turns(draw) -> Turn:
         observation=draw(text),
         state=draw(changes),
         state_digest=draw(text),
+        probes={probe_key(call): draw(results) for call in PROBES},
+        files=draw(st.dictionaries(paths, st.none() | files, max_size=3)),
         outcome=draw(st.sampled_from(Outcome)),
         reward=draw(st.floats(-10, 10)),
         why=draw(text),
@@ -172,13 +217,29 @@ def test_an_episode_survives_the_round_trip_and_rescores_to_the_same_numbers(epi
 @settings(max_examples=60)
 def test_no_rescored_turn_is_worth_anything_but_a_row_of_the_matrix(episode):
     for turn in rescore(episode).turns:
-        broken = any(result.status not in OWN for result in turn.results)
+        results = (*turn.results, *turn.probes.values())
+        broken = any(result.status not in OWN for result in results)
         assert turn.reward == (0.0 if broken else REWARDS[turn.outcome])
         assert turn.why
 
 
 OWN = (Status.OK, Status.TOOL_ERROR, Status.BAD_ARGUMENTS, Status.UNKNOWN_TOOL)
 REWARDS = dict(zip(Outcome, (10.0, 0.0, -0.5, -0.8, -1.0), strict=True))
+
+
+@given(goals)
+@settings(max_examples=60)
+def test_the_probes_of_a_goal_are_found_again_by_their_keys_after_the_round_trip(goal):
+    again = goal_from_json(through_text(goal_to_json(goal)))
+    assert list(map(probe_key, probes_of(again))) == list(map(probe_key, probes_of(goal)))
+
+
+def test_an_episode_that_was_stored_before_there_was_such_evidence_is_still_read():
+    data = episode_to_json(Episode(TASK, (Turn("x", text="x"),)))
+    for key in ("probes", "files"):
+        del data["turns"][0][key]
+    turn = episode_from_json(through_text(data)).turns[0]
+    assert (turn.probes, turn.files) == ({}, None)
 
 
 def test_every_goal_has_a_type_name():
@@ -202,6 +263,30 @@ TASK = Task(
     ),
 )
 DATA = json.loads(to_line(task_to_json(TASK)))
+BAD_FILES = [
+    *(
+        ({path: None}, "is not a path in the folder; write it relative")
+        for path in ("/etc/passwd", "../a", "a/../b", ".", "", "a//b", "./a", "a/")
+    ),
+    ({"a": {}}, '"a": give one of text, contains, sha256 and folder'),
+    ({"a": {"text": "x", "folder": True}}, '"a": give one of text'),
+    ({"a": {"contains": ["x"], "exact": True}}, '"a": exact goes with text'),
+    ({"a": {"contains": ["x", ""]}}, '"a": every file contains the empty text'),
+    ({"a": {"sha256": "AB" * 32}}, '"a": sha256 is not 64 lower-case'),
+    ({"a": {"text": "x" * 65_537}}, '"a": a text of more than 65536 bytes'),
+]
+PROBE = {"type": "probe", "tool": "read_graph", "arguments": {}, "path": "", "value": 1}
+BAD_PROBES = [
+    ({"path": "a..b"}, 'path "a..b" is malformed'),
+    ({"tool": ""}, "goal probe: tool is empty"),
+    ({"value": "", "compare": "contains"}, "every text contains the empty text"),
+]
+BAD_EVALUATORS = [
+    ([], " compares nothing"),
+    ([{"func": "json"}], " compares nothing"),
+    ([{"func": "raw", "op": "=", "value": 1}, {"func": "jsn"}], ": evaluator 2: unknown func"),
+    ([{"func": "raw", "op": "maps.check"}], ': evaluator 1: unknown op "maps.check"'),
+]
 MINIMAL = {
     "id": "t1",
     "prompt": "Where?",
@@ -242,7 +327,7 @@ def test_json_nested_too_deeply_is_refused_clearly():
         goal_from_json(deep)
 
 
-@pytest.mark.parametrize("key", list(MINIMAL))
+@pytest.mark.parametrize("key", ["id", "prompt", "goal"])
 def test_a_missing_key_is_named(key):
     data = {name: item for name, item in MINIMAL.items() if name != key}
     with pytest.raises(FormatError, match=f'task: the key "{key}" is missing'):
@@ -268,6 +353,18 @@ def test_a_missing_key_is_named(key):
         ("reference.0.calls.0.arguments", "{}", "task.reference[0].calls[0].arguments: expected"),
         ("reference.0.call", [], 'task.reference[0] has no key "call"; did you mean "calls"?'),
         ("faults", None, "task.faults: expected an object, got None"),
+        ("goal", PROBE | {"compare": "less"}, 'goal.compare: "less" is not one of equal, contains'),
+        ("goal", PROBE | {"arguments": []}, "task.goal.arguments: expected an object"),
+        (
+            "goal",
+            {"type": "folder_state", "files": {"a": {"txt": "x"}}},
+            'task.goal.files.a has no key "txt"; did you mean "text"?',
+        ),
+        (
+            "goal",
+            {"type": "evaluated", "evaluators": [{"func": "raw", "vale": 1}]},
+            'task.goal.evaluators[0] has no key "vale"; did you mean "value"?',
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(path, new, message):
@@ -309,6 +406,26 @@ def test_what_is_wrong_is_named_with_its_place(path, new, message):
             'path "a..b" is malformed',
         ),
         ("goal", {"type": "final_state", "changes": {}, "only": False}, "wants nothing"),
+        ("goal", {"type": "final_state", "changes": {}}, "holds before anything is done"),
+        ("goal", {"type": "folder_state", "files": {}}, "holds before anything is done"),
+        ("goal", {"type": "folder_state", "files": {}, "only": False}, "folder_state: wants no"),
+        (
+            "goal",
+            {
+                "type": "any_of",
+                "goals": [
+                    {"type": "final_answer", "value": "x"},
+                    {"type": "all_of", "goals": [{"type": "folder_state", "files": {}}]},
+                ],
+            },
+            "holds before anything is done",
+        ),
+        *(("goal", {"type": "folder_state", "files": files}, why) for files, why in BAD_FILES),
+        *(("goal", PROBE | change, why) for change, why in BAD_PROBES),
+        *(
+            ("goal", {"type": "evaluated", "evaluators": tests}, f"goal evaluated{why}")
+            for tests, why in BAD_EVALUATORS
+        ),
         ("goal", {"type": "no_call_naming", "missing": ["?"]}, "missing holds no word"),
         ("goal", {"type": "custom", "path": "my_checks"}, "write module:function"),
     ],

@@ -1,0 +1,25 @@
+"""Your own MCP servers: what their config files say, and how they run.
+
+From the file to the episode:
+
+    config.py       a config file as other tools write it -> one `ServerConfig` per server
+    process.py      one server process: its own folder, its own variables, a process group
+    reaper.py       nothing is left behind, even when the trainer is killed
+    stdio.py        the stdio transport, with caps and deadlines that the SDK does not have
+    http.py         the HTTP and SSE transports
+    addresses.py    where a server's name may lead
+    stand.py        one episode's folder, and the servers started for it alone
+    pool.py         stands made ahead, so that a reset does not wait
+    mount.py        several servers as one: names prefixed, clashes resolved, the way back kept
+    backend.py      all of it behind the interface that the environment knows
+    check.py        `python -m envs.servers check mcp.json`
+    __main__.py     the command line
+
+The parts of config.py, in the order in which a file goes through them:
+
+    config_json.py          text with comments and trailing commas -> JSON
+    config_values.py        JSON objects read key by key; errors that name file, server and key
+    config_variables.py     `${VAR}` and its relatives; files of variables
+    config_extras.py        our own settings, under the key "mcpGym"
+    config_server.py        the result: `ServerConfig`
+"""
