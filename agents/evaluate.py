@@ -61,6 +61,13 @@ class EvaluateFlags:
     suite: str = field(
         default="mock", metadata={"help": "Tasks: mock, starter, or a JSONL file of tasks."}
     )
+    servers: str = field(
+        default="",
+        metadata={
+            "help": "Config file of MCP servers to play on, such as mcp.json; empty for the mock "
+            "world."
+        },
+    )
     split: Literal["train", "validation", "test", "all"] = field(
         default="test", metadata={"help": "Split of the tasks."}
     )
@@ -153,6 +160,7 @@ def play(name: str, tasks: Sequence[Task], flags: EvaluateFlags) -> list[Episode
             rows,
             max_turns=flags.max_turns,
             batch_size=flags.batch_size,
+            servers=flags.servers or None,
             progress=sys.stderr.isatty(),
         )
     ]
@@ -165,7 +173,8 @@ def evaluate(flags: EvaluateFlags) -> Summary:
     for name in flags.policies:
         check_policy(name)
     torch.set_num_threads(flags.threads)
-    tasks = load_tasks(flags.suite, None if flags.split == "all" else flags.split)
+    split = None if flags.split == "all" else flags.split
+    tasks = load_tasks(flags.suite, split, mock=not flags.servers)
     tasks = tasks[: flags.limit or None]
     folder = Path(flags.output_dir)
     played: dict[str, list[Episode]] = {}

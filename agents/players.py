@@ -44,14 +44,8 @@ class Player(Protocol):
 
     name: str
 
-    def begin(self, infos: Sequence[Info], calls_first: Sequence[bool | None] = ()) -> None:
-        """Take the infos of freshly reset episodes, one per row.
-
-        Args:
-            infos: What the environment says of each episode.
-            calls_first: For each row whether its first turn must open with a call (True), must not
-                (False), or is free (None). A player that does not sample may ignore it.
-        """
+    def begin(self, infos: Sequence[Info]) -> None:
+        """Take the infos of freshly reset episodes, one per row."""
 
     def act(self, rows: Sequence[int], infos: Sequence[Info]) -> list[Sampled]:
         """Return a turn for each of `rows`, given their latest infos."""
@@ -71,7 +65,7 @@ class ScriptedPlayer:
         self._seed = seed
         self._generators: list[random.Random] = []
 
-    def begin(self, infos: Sequence[Info], calls_first: Sequence[bool | None] = ()) -> None:
+    def begin(self, infos: Sequence[Info]) -> None:
         """Seed one generator per episode from the task's id."""
         self._generators = [
             random.Random(f"{self._seed}/{self.name}/{info['task'].id}") for info in infos
@@ -122,16 +116,29 @@ class LanguagePlayer:
         self._prompts: list[list[int]] = []
         self._openings: list[Opening | None] = []
 
-    def begin(self, infos: Sequence[Info], calls_first: Sequence[bool | None] = ()) -> None:
-        """Render the prompts.
+    def begin(self, infos: Sequence[Info]) -> None:
+        """Render the prompts."""
+        self._prompts = [self.template.prompt_ids(i["messages"], i["tools"]) for i in infos]
+        self._openings = []
+        self._started = False
+        self._cut = set()
+
+    def hold_first_turns(self, calls_first: Sequence[bool | None]) -> None:
+        """Hold the first turns of the episodes that `begin` took.
+
+        Args:
+            calls_first: For each row whether its first turn must open with a call (True), must not
+                (False), or is free (None).
 
         Raises:
             ValueError: If a turn is to open with a call where the model would think first.
         """
-        self._prompts = [self.template.prompt_ids(i["messages"], i["tools"]) for i in infos]
-        self._openings = self._held_to(calls_first)
-        self._started = False
-        self._cut = set()
+        if all(wanted is None for wanted in calls_first):
+            return
+        if self.template.thinking:
+            raise ValueError("a first turn cannot be held to a call where the model thinks first")
+        token = self.template.call_opener
+        self._openings = [None if held is None else Opening(token, held) for held in calls_first]
 
     def act(self, rows: Sequence[int], infos: Sequence[Info]) -> list[Sampled]:
         """Sample one turn for each row; rows that are not named leave the batch."""
@@ -182,14 +189,6 @@ class LanguagePlayer:
         finally:
             self._ready = False
             self.model.train(was_training)
-
-    def _held_to(self, calls_first: Sequence[bool | None]) -> list[Opening | None]:
-        if all(wanted is None for wanted in calls_first):
-            return []
-        if self.template.thinking:
-            raise ValueError("a first turn cannot be held to a call where the model thinks first")
-        token = self.template.call_opener
-        return [None if wanted is None else Opening(token, wanted) for wanted in calls_first]
 
     def _contexts(self, rows: Sequence[int], infos: Sequence[Info]) -> list[list[int]]:
         if not self._started:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode
 from tqdm import tqdm
 
 from agents.players import LanguagePlayer, Player, Sampled
+from envs.backends import ServerSource
 from envs.vector_env import MCPVectorEnv
 from rewards.episode import Episode, Task
 from rewards.matrix import RewardMatrix
@@ -55,6 +56,7 @@ def rollout(
     progress: bool = False,
     workers: int = 1,
     envs: Sequence[MCPVectorEnv] = (),
+    servers: ServerSource | None = None,
     calls_first: Sequence[bool | None] = (),
 ) -> list[Trajectory]:
     """Play every task once.
@@ -68,8 +70,9 @@ def rollout(
         progress: Show a progress bar.
         workers: Batches of a language model that are played side by side, each on one CPU thread.
             A small model gains more by this than by more threads for each product.
-        envs: Environments to reuse, for batches of their size; they must have the `max_turns` and
-            `matrix` given here. Others are made and closed.
+        envs: Environments of `open_envs` to play in, at least `batch_size` wide and one for each
+            worker; `max_turns`, `matrix` and `servers` are then theirs. Otherwise some are made.
+        servers: MCP servers to play on; None for the mock world.
         calls_first: For each task whether the first turn must open with a call (True), must not
             (False), or is free (None); for exploration by a language model.
 
@@ -79,21 +82,33 @@ def rollout(
     held = list(calls_first) or [None] * len(tasks)
     rows = list(zip(tasks, held, strict=True))
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    spare: SimpleQueue[MCPVectorEnv] = SimpleQueue()
-    for env in envs:
-        spare.put(env)
+    many = workers > 1 and len(batches) > 1
+    language_player = player if many and isinstance(player, LanguagePlayer) else None
     bar = tqdm(total=len(tasks), desc=player.name, disable=not progress, mininterval=2)
 
     def play(who: Player, batch: Batch) -> list[Trajectory]:
-        tasks = [task for task, _ in batch]
-        with _environment(spare, tasks, max_turns, matrix or RewardMatrix()) as env:
+        env = spare.get()
+        try:
             played = _play(who, env, batch)
+        finally:
+            spare.put(env)
         bar.update(len(batch))
         return played
 
-    with bar:
-        if workers > 1 and len(batches) > 1 and isinstance(player, LanguagePlayer):
-            played = _side_by_side(player, batches, workers, play)
+    made = open_envs(
+        0 if envs else min(len(batches), workers if language_player else 1),
+        min(batch_size, len(tasks)),
+        tasks,
+        max_turns=max_turns,
+        matrix=matrix,
+        servers=servers,
+    )
+    spare: SimpleQueue[MCPVectorEnv] = SimpleQueue()
+    with bar, made as own:
+        for env in envs or own:
+            spare.put(env)
+        if language_player:
+            played = _side_by_side(language_player, batches, workers, play)
         else:
             played = [play(player, batch) for batch in batches]
     return [trajectory for batch in played for trajectory in batch]
@@ -117,39 +132,57 @@ def _side_by_side(
 
 
 @contextmanager
-def _environment(
-    spare: SimpleQueue[MCPVectorEnv], batch: Sequence[Task], max_turns: int, matrix: RewardMatrix
-) -> Iterator[MCPVectorEnv]:
-    """Give a spare environment if one has the size of the batch, otherwise a new one."""
-    kept = None if spare.empty() else spare.get()
-    if kept is not None and kept.num_envs == len(batch):
-        env = kept
-    else:
-        env = MCPVectorEnv(
-            num_envs=len(batch),
-            tasks=list(batch),
-            max_turns=max_turns,
-            matrix=matrix,
-            autoreset_mode=AutoresetMode.DISABLED,
-        )
-    try:
-        yield env
-    finally:
-        if env is not kept:
-            env.close()
-        if kept is not None:
-            spare.put(kept)
+def open_envs(
+    count: int,
+    size: int,
+    tasks: Sequence[Task],
+    *,
+    max_turns: int,
+    matrix: RewardMatrix | None = None,
+    servers: ServerSource | None = None,
+) -> Iterator[list[MCPVectorEnv]]:
+    """Give environments for `rollout`, closed at the end.
+
+    Args:
+        count: How many; one is played in by each worker.
+        size: Episodes side by side in each.
+        tasks: Tasks that will be played; they are checked to be playable.
+        max_turns: Turn limit.
+        matrix: Rewards; the project's contract by default.
+        servers: MCP servers to play on; None for the mock world.
+    """
+    with ExitStack() as opened:
+        envs = []
+        for _ in range(count):
+            env = MCPVectorEnv(
+                num_envs=size,
+                tasks=list(tasks),
+                servers=servers,
+                max_turns=max_turns,
+                matrix=matrix or RewardMatrix(),
+                autoreset_mode=AutoresetMode.DISABLED,
+            )
+            opened.callback(env.close)
+            envs.append(env)
+        yield envs
 
 
 def _play(player: Player, env: MCPVectorEnv, batch: Batch) -> list[Trajectory]:
-    env.reset(options={"tasks": [task for task, _ in batch]})
-    player.begin(env.infos, [held for _, held in batch])
-    tools = [tuple(info["tools"]) for info in env.infos]
+    """Play a batch in the first rows of an environment."""
+    tasks = [task for task, _ in batch]
+    idle = env.num_envs - len(tasks)
+    used = [row < len(tasks) for row in range(env.num_envs)]
+    env.reset(options={"tasks": [*tasks, *tasks[:1] * idle], "reset_mask": used})
+    infos = env.infos[: len(tasks)]
+    player.begin(infos)
+    if isinstance(player, LanguagePlayer):
+        player.hold_first_turns([held for _, held in batch])
+    tools = [tuple(info["tools"]) for info in infos]
     played: list[list[Sampled]] = [[] for _ in batch]
     active = list(range(len(batch)))
     while active:
         turns = player.act(active, [env.infos[row] for row in active])
-        actions: list[str | None] = [None] * len(batch)
+        actions: list[str | None] = [None] * env.num_envs
         for row, turn in zip(active, turns, strict=True):
             played[row].append(turn)
             actions[row] = turn.text

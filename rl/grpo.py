@@ -33,6 +33,7 @@ from agents.summary import write_stage_summary
 from envs.tasks.load import load_tasks
 from rewards.trl_rewards import scaled_return
 from rl.curriculum import Curriculum
+from rl.faults import StopOnFaults
 from rl.trainer import ToolUseGRPOTrainer
 from sft.checkpoints import last_checkpoint
 from sft.flags import PolicyArguments, TaskArguments, read_flags
@@ -89,6 +90,14 @@ class ReinforceArguments:
         },
     )
 
+    max_fault_share: float = field(
+        default=0.5,
+        metadata={
+            "help": "Training stops, with a checkpoint, when more than this share of a step's "
+            "episodes meets a fault of a server."
+        },
+    )
+
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
         if self.no_call_share > 1:
@@ -108,13 +117,13 @@ def main(
     torch.set_num_threads(policy.threads)
     model = starting_model(policy, reinforce, config.seed)
     tokenizer = load_tokenizer(policy.model_name_or_path)
-    tasks = load_tasks(play.tasks, "train")
+    tasks = load_tasks(play.tasks, "train", mock=not play.servers)
     output = Path(str(config.output_dir))
     checkpoint = last_checkpoint(output, config.resume_from_checkpoint)
     if checkpoint is None:
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             (output / name).unlink(missing_ok=True)
-    stop = StopOnInterrupt()
+    stop, faults = StopOnInterrupt(), StopOnFaults(reinforce.max_fault_share)
     curriculum = Curriculum(
         tasks,
         config.seed,
@@ -132,6 +141,8 @@ def main(
         max_turns=reinforce.rollout_turns or play.max_turns,
         gate_groups=reinforce.gate_groups,
         guided=reinforce.guided,
+        faults=faults,
+        servers=play.servers or None,
         log_dir=output,
         workers=policy.threads if config.use_cpu else 1,
         model=model,
@@ -145,6 +156,11 @@ def main(
         trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         trainer.close()
+    if faults.problem:
+        raise SystemExit(
+            f"error: {faults.problem}\ncheck the servers with `python -m envs.servers check`, then "
+            f"go on from the checkpoint in {output} with --resume_from_checkpoint true"
+        )
     if stop.interrupted:
         return
     save_adapter(trainer.model, tokenizer, output)

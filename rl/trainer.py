@@ -11,28 +11,28 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from gymnasium.vector import AutoresetMode
 from trl import GRPOTrainer
 
 from agents.engine import SamplingConfig
 from agents.merged import folded_adapter
 from agents.players import LanguagePlayer
-from agents.rollout import Trajectory, rollout
+from agents.rollout import Trajectory, open_envs, rollout
 from agents.shared_prompt import completion_log_probs
+from envs.backends import ServerSource
 from envs.vector_env import MCPVectorEnv
 from rewards.episode import MODEL_STATUSES, Episode, Outcome, Task
 from rewards.goal_checks import forbids_calls, needs_call
 from rewards.goals import Goal
-from rewards.matrix import RewardMatrix
 from rewards.serialise import episode_to_json
 from rl.curriculum import Curriculum
+from rl.faults import StopOnFaults
 
 Reward = Callable[..., list[float | None]]
 
@@ -50,6 +50,8 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         guided: Episodes of each group whose first token is held to what the task needs: a call, or
             none. Where the policy is sure of the wrong one, no episode of a group would ever show
             it the other, and the group would teach nothing.
+        faults: Stops the run when too many episodes meet an infrastructure fault.
+        servers: MCP servers to play on; None for the mock world.
         workers: Parts of a generation that are played side by side, each on one CPU thread.
         rollouts_per_step: Episodes of each step that are kept in `rollouts.jsonl`.
         **options: Everything else `GRPOTrainer` takes.
@@ -65,6 +67,8 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         gate_groups: bool,
         log_dir: Path,
         guided: int = 0,
+        faults: StopOnFaults | None = None,
+        servers: ServerSource | None = None,
         workers: int = 1,
         rollouts_per_step: int = 2,
         **options: Any,
@@ -77,10 +81,13 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         self._log_dir = log_dir
         self._rollouts_per_step = rollouts_per_step
         self._workers = workers
+        self._servers = servers
+        self._opened = ExitStack()
         self._envs: list[MCPVectorEnv] = []
         self._step_metrics: dict[str, Any] = {}
         self._asked: torch.Tensor | None = None  # tokens whose log-probability is wanted
-        callbacks = [*options.pop("callbacks", ()), curriculum]  # so it is saved with the trainer
+        self._faults = faults or StopOnFaults(1.0)
+        callbacks = [*options.pop("callbacks", ()), self._faults, curriculum]
         super().__init__(
             reward_funcs=[reward], rollout_func=self._play, callbacks=callbacks, **options
         )
@@ -93,8 +100,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
 
     def close(self) -> None:
         """Close the environments."""
-        for env in self._envs:
-            env.close()
+        self._opened.close()
         self._envs = []
 
     # --- rollouts -----------------------------------------------------------------------------
@@ -117,6 +123,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             envs=self._environments(share),
             calls_first=self._calls_first(tasks),
         )
+        self._faults.note([trajectory.episode for trajectory in played])
         self._note_results(self._free([trajectory.episode for trajectory in played]))
         self._note_rollouts(played, time.monotonic() - started)
         return trl_rows(played, self.processing_class.eos_token_id)
@@ -156,16 +163,15 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         """Return an environment of `size` episodes for each worker."""
         if not self._envs or self._envs[0].num_envs != size:
             self.close()
-            self._envs = [
-                MCPVectorEnv(
-                    num_envs=size,
-                    tasks=self._curriculum.tasks,
+            self._envs = self._opened.enter_context(
+                open_envs(
+                    self._workers,
+                    size,
+                    self._curriculum.tasks,
                     max_turns=self._max_turns,
-                    matrix=RewardMatrix(),
-                    autoreset_mode=AutoresetMode.DISABLED,
+                    servers=self._servers,
                 )
-                for _ in range(self._workers)
-            ]
+            )
         return self._envs
 
     # --- update -------------------------------------------------------------------------------

@@ -49,6 +49,13 @@ class TaskArguments:
     tasks: str = field(
         default="starter", metadata={"help": "starter, mock, or a JSONL file of tasks."}
     )
+    servers: str = field(
+        default="",
+        metadata={
+            "help": "Config file of MCP servers to play on, such as mcp.json; empty for the mock "
+            "world."
+        },
+    )
     max_turns: int = field(default=6, metadata={"help": "Turn limit of an episode."})
     eval_limit: int = field(
         default=0, metadata={"help": "Test tasks played before and after training; 0 for all."}

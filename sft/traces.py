@@ -12,10 +12,13 @@ from agents.players import ScriptedPlayer
 from agents.rollout import Trajectory, rollout
 from agents.template import ChatTemplate
 from envs.policies import make_policy
+from envs.vector_env import MCPVectorEnv
 from rewards.episode import Episode, Task, Turn
 from sft.mistakes import Stumbler
 
 Row = dict[str, Any]
+
+BATCH_SIZE = 64
 
 _WORD = re.compile(r"\w+")
 
@@ -63,33 +66,55 @@ def _take_newest(tasks: list[Task], seen: list[set[str]]) -> Task:
     return tasks.pop(best)
 
 
-def reference_traces(tasks: Sequence[Task], max_turns: int) -> list[Row]:
+def reference_traces(
+    tasks: Sequence[Task], max_turns: int, envs: Sequence[MCPVectorEnv] = ()
+) -> list[Row]:
     """Let the oracle play the tasks through the real server; return canonical rows.
 
     A trace that does not succeed (its solution is longer than the turn limit) is left out.
+
+    Args:
+        tasks: The tasks.
+        max_turns: Turn limit of the environment.
+        envs: Environments to play in; one on the mock world is made otherwise.
     """
-    played = rollout(ScriptedPlayer(make_policy("oracle")), tasks, max_turns=max_turns)
+    oracle = ScriptedPlayer(make_policy("oracle"))
+    played = rollout(oracle, tasks, max_turns=max_turns, batch_size=_width(envs), envs=envs)
     return [trace_row(trajectory) for trajectory in played if trajectory.episode.success]
 
 
-def recovery_traces(tasks: Sequence[Task], max_turns: int, seed: int) -> list[Row]:
+def recovery_traces(
+    tasks: Sequence[Task], max_turns: int, seed: int, envs: Sequence[MCPVectorEnv] = ()
+) -> list[Row]:
     """Let the oracle play the tasks with one mistake each; return canonical rows.
 
     The mistake stands in the trace with `"weight": 0`: it is shown, and not trained. Tasks
     without a call, and those whose goal a mistake spoils, are left out.
+
+    Args:
+        tasks: The tasks.
+        max_turns: Turn limit; a mistake takes one of these turns.
+        seed: Seed of the mistakes.
+        envs: Environments to play in; one on the mock world is made otherwise.
     """
     stumbler = Stumbler(seed)
     found = {task.id: stumbler.place(task) for task in tasks}
     places = {name: place for name, place in found.items() if place is not None}
     tasks = [task for task in tasks if task.id in places]
     rows = []
-    for trajectory in rollout(ScriptedPlayer(stumbler), tasks, max_turns=max_turns + 1):
+    player = ScriptedPlayer(stumbler)
+    played = rollout(player, tasks, max_turns=max_turns, batch_size=_width(envs), envs=envs)
+    for trajectory in played:
         if trajectory.episode.success:
             row = trace_row(trajectory, source="reference with a mistake")
             turns = [message for message in row["messages"] if message["role"] == "assistant"]
             turns[places[row["id"]]]["weight"] = 0
             rows.append(row)
     return rows
+
+
+def _width(envs: Sequence[MCPVectorEnv]) -> int:
+    return envs[0].num_envs if envs else BATCH_SIZE
 
 
 def turn_messages(turn: Turn) -> list[dict[str, Any]]:

@@ -94,8 +94,9 @@ def main(
     output = Path(str(config.output_dir))
     checkpoint = last_checkpoint(output, config.resume_from_checkpoint)
     tokenizer = load_tokenizer(policy.model_name_or_path)
-    tasks = pick_tasks(load_tasks(play.tasks, "train"), warm.num_traces, config.seed)
-    shown = demonstrations(tasks, play.max_turns, warm.shown(), config.seed)
+    every = load_tasks(play.tasks, "train", mock=not play.servers)
+    tasks = pick_tasks(every, warm.num_traces, config.seed)
+    shown = demonstrations(tasks, play.max_turns, warm.shown(), config.seed, play.servers or None)
     rows = tokenised(ChatTemplate(tokenizer), shown, config.max_length)
     model = load_model(
         policy.model_name_or_path, load_in_4bit=policy.load_in_4bit, precision=policy.precision
@@ -157,7 +158,7 @@ def tokenised(
 
 def evaluation_tasks(play: TaskArguments) -> list[Task]:
     """Return the tasks that stages are compared on, evenly thinned if a limit is set."""
-    tasks = load_tasks(play.tasks, play.eval_split)
+    tasks = load_tasks(play.tasks, play.eval_split, mock=not play.servers)
     if play.eval_limit and len(tasks) > play.eval_limit:
         step = len(tasks) / play.eval_limit
         tasks = [tasks[int(i * step)] for i in range(play.eval_limit)]
@@ -185,6 +186,7 @@ def evaluate_stage(
         tasks,
         max_turns=play.max_turns,
         workers=policy.threads if on_cpu else 1,
+        servers=play.servers or None,
         progress=True,
     )
     episodes = [trajectory.episode for trajectory in played]

@@ -18,12 +18,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from agents.rollout import open_envs
+from envs.backends import ServerSource
 from envs.tasks.no_call import CANNOT
 from envs.tasks.substitutes import substitutes
+from envs.vector_env import MCPVectorEnv
 from rewards.episode import ReferenceTurn, Task
 from rewards.goals import NoCall
 from sft.other_values import with_other_values
-from sft.traces import Row, recovery_traces, reference_traces
+from sft.traces import BATCH_SIZE, Row, recovery_traces, reference_traces
 
 WITHHELD = "reference with a tool withheld"
 
@@ -55,7 +58,13 @@ class Views:
             raise ValueError("--mistakes and --withheld are shares of the same views: at most 1")
 
 
-def demonstrations(tasks: Sequence[Task], max_turns: int, views: Views, seed: int) -> list[Row]:
+def demonstrations(
+    tasks: Sequence[Task],
+    max_turns: int,
+    views: Views,
+    seed: int,
+    servers: ServerSource | None = None,
+) -> list[Row]:
     """Return what the warm start is shown: every task's trace in several views.
 
     The first view is the reference trace as it was played.
@@ -65,11 +74,29 @@ def demonstrations(tasks: Sequence[Task], max_turns: int, views: Views, seed: in
         max_turns: Turn limit of the environment.
         views: How often each trace is shown, and how.
         seed: Seed of the views.
+        servers: MCP servers to play on; None for the mock world.
 
     Returns:
         Canonical rows; `ID/N` is view N of the trace of task ID.
     """
-    traces = reference_traces(tasks, max_turns)
+    width = min(BATCH_SIZE, len(tasks))
+    with (
+        open_envs(1, width, tasks, max_turns=max_turns, servers=servers) as envs,
+        # A mistake takes a turn.
+        open_envs(1, width, tasks, max_turns=max_turns + 1, servers=servers) as longer,
+    ):
+        return _shown(tasks, max_turns, views, seed, envs, longer)
+
+
+def _shown(
+    tasks: Sequence[Task],
+    max_turns: int,
+    views: Views,
+    seed: int,
+    envs: Sequence[MCPVectorEnv],
+    longer: Sequence[MCPVectorEnv],
+) -> list[Row]:
+    traces = reference_traces(tasks, max_turns, envs)
     solved = {trace["id"] for trace in traces}
     tasks = [task for task in tasks if task.id in solved]
     rng = random.Random(f"views/{seed}")
@@ -77,13 +104,13 @@ def demonstrations(tasks: Sequence[Task], max_turns: int, views: Views, seed: in
     for number in range(1, views.count):
         draws = [rng.random() for _ in tasks]
         some = [task for task, draw in zip(tasks, draws, strict=True) if draw < views.mistakes]
-        stumbled = recovery_traces(some, max_turns, seed=seed * 1_000_003 + number)
+        stumbled = recovery_traces(some, max_turns + 1, seed * 1_000_003 + number, longer)
         refused = [
             without_a_tool(task, rng)
             for task, draw in zip(tasks, draws, strict=True)
             if views.mistakes <= draw < views.mistakes + views.withheld
         ]
-        withheld = reference_traces([task for task in refused if task is not None], max_turns)
+        withheld = reference_traces([t for t in refused if t is not None], max_turns, envs)
         for row in withheld:
             row["source"] = WITHHELD
         instead = {row["id"]: row for row in (*stumbled, *withheld)}

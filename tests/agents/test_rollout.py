@@ -13,7 +13,7 @@ from tiny_tasks import TOOLS, sum_task
 from agents.engine import SamplingConfig
 from agents.errors import NonFiniteLogitsError
 from agents.players import LanguagePlayer, Sampled, ScriptedPlayer
-from agents.rollout import Trajectory, rollout
+from agents.rollout import Trajectory, open_envs, rollout
 from envs.policies import make_policy
 from envs.vector_env import MCPVectorEnv
 from rewards.episode import Fault, Outcome, Task
@@ -191,6 +191,16 @@ def test_a_given_environment_is_used_again_and_left_open(tokenizer: Any) -> None
     second = rollout(oracle, TASKS[:4], batch_size=2, envs=[env])
     assert [t.episode for t in first] == [t.episode for t in second]
     env.close()
+
+
+def test_a_batch_plays_in_an_environment_that_is_wider_than_it(tokenizer: Any) -> None:
+    oracle = ScriptedPlayer(make_policy("oracle"))
+    with open_envs(1, 4, TASKS, max_turns=2) as envs:
+        played = rollout(oracle, TASKS[:5], batch_size=4, envs=envs)
+    assert [t.episode for t in played] == [
+        t.episode for t in rollout(oracle, TASKS[:5], max_turns=2)
+    ]
+    assert all(t.episode.success for t in played)
 
 
 def test_the_reward_matrix_reaches_the_judge() -> None:

@@ -17,6 +17,7 @@ from watched_trainer import (
 
 from agents.engine import SamplingConfig
 from rl.curriculum import Curriculum
+from rl.faults import StopOnFaults
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +34,7 @@ def build(tmp_path: Path, tokenizer: Any) -> Build:
         reward: Any = by_length,
         gate_groups: bool = False,
         guided: int = 0,
+        faults: StopOnFaults | None = None,
         max_turns: int = 3,
         workers: int = 1,
         steps: int = 2,
@@ -68,6 +70,7 @@ def build(tmp_path: Path, tokenizer: Any) -> Build:
             max_turns=max_turns,
             gate_groups=gate_groups,
             guided=guided,
+            faults=faults,
             workers=workers,
             log_dir=tmp_path / folder,
             model=policy(tokenizer) if model is None else model,

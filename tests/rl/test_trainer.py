@@ -21,6 +21,7 @@ from rewards.episode import Outcome, Status
 from rewards.judge import rescore
 from rewards.serialise import episode_from_json
 from rewards.trl_rewards import scaled_return
+from rl.faults import StopOnFaults
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
 
@@ -321,3 +322,29 @@ def test_figures_and_curriculum_count_free_episodes_only(
 def test_a_group_needs_a_free_episode(build: Build) -> None:
     with pytest.raises(ValueError, match="lower --guided or raise --num_generations"):
         build(guided=2)
+
+
+# --- servers that keep failing --------------------------------------------------------------------
+
+
+def test_too_many_faults_end_training_with_a_checkpoint_and_the_reason(
+    build: Build, judged: Callable[..., None], tmp_path: Path
+) -> None:
+    judged((10.0, OK), (-1.0, CRASHED), (-1.0, CRASHED), (-1.8, OK))
+    faults = StopOnFaults(0.4)
+    trainer = build(faults=faults, steps=3)
+    trainer.train()
+    assert trainer.state.global_step == 1
+    assert (tmp_path / "grpo" / "checkpoint-1").is_dir()
+    assert "2 of 4 episodes of a step met an infrastructure fault (2 server_crashed)" in (
+        faults.problem
+    )
+
+
+def test_as_many_faults_as_are_allowed_go_on(build: Build, judged: Callable[..., None]) -> None:
+    judged((10.0, OK), (-1.0, CRASHED), (-1.0, CRASHED), (-1.8, OK))
+    faults = StopOnFaults(0.5)
+    trainer = build(faults=faults, steps=2)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert faults.problem == ""

@@ -148,7 +148,7 @@ def test_the_row_that_was_given_is_not_changed_and_the_same_seed_gives_the_same(
 @pytest.fixture(scope="module")
 def traces() -> list[Row]:
     tasks = pick_tasks(load_tasks("mock", "train"), 160, seed=0)
-    return [*reference_traces(tasks, 8), *recovery_traces(tasks, 8, seed=0)]
+    return [*reference_traces(tasks, 8), *recovery_traces(tasks, 9, seed=0)]
 
 
 def test_in_every_trace_of_the_suite_what_was_copied_is_still_copied(traces: list[Row]) -> None:

@@ -240,7 +240,7 @@ def trained_text(row: Row, tokenizer: Any) -> str:
 def test_a_mistake_is_shown_with_the_servers_own_error_and_never_trained(tokenizer: Any) -> None:
     tasks = pick_tasks(load_tasks("starter", "train"), 38, seed=3)
     plain = {trace["id"]: trace for trace in reference_traces(tasks, max_turns=6)}
-    rows = recovery_traces(tasks, max_turns=6, seed=1)
+    rows = recovery_traces(tasks, max_turns=7, seed=1)
     assert len(rows) > 20
     seen = Counter()
     for row in rows:
@@ -257,4 +257,4 @@ def test_a_mistake_is_shown_with_the_servers_own_error_and_never_trained(tokeniz
 
 def test_tasks_without_a_call_have_no_mistake_to_recover_from() -> None:
     tasks = [task for task in load_tasks("starter", "train") if isinstance(task.goal, NoCall)]
-    assert recovery_traces(tasks[:5], max_turns=6, seed=0) == []
+    assert recovery_traces(tasks[:5], max_turns=7, seed=0) == []
