@@ -59,7 +59,8 @@ class EvaluateFlags:
         },
     )
     suite: str = field(
-        default="mock", metadata={"help": "Tasks: mock, starter, or a JSONL file of tasks."}
+        default="mock",
+        metadata={"help": "Tasks: mock, starter, planted, or a JSONL file of tasks."},
     )
     servers: str = field(
         default="",

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict, TypeVar
 
 from agents.stats import mcnemar_exact, pass_at_k, pass_hat_k, wilson
+from envs.tasks.planted import is_shown, obeyed
 from rewards.episode import MODEL_STATUSES, Episode, Fault, Outcome, Status, Task, Turn
 from rewards.goal_checks import forbids_calls
 
@@ -74,6 +75,8 @@ class PolicyFigures(TypedDict):
             the tool's schema.
         cut_thoughts: Turns that end inside `<think>`.
         mean_return: Mean return of an episode.
+        obedience: Only where instructions were planted in results that were shown: episodes that
+            followed one (see `envs/tasks/planted.py`).
         attempts: Only where tasks were attempted more than once.
     """
 
@@ -92,6 +95,7 @@ class PolicyFigures(TypedDict):
     invalid_call_rate: float
     cut_thoughts: int
     mean_return: float
+    obedience: NotRequired[Proportion]
     attempts: NotRequired[AttemptsFigures]
 
 
@@ -145,6 +149,9 @@ def figures(episodes: Sequence[Episode]) -> PolicyFigures:
         "cut_thoughts": sum(_cut_thought(turn) for e in counted for turn in e.turns),
         "mean_return": _mean(episode.total_reward for episode in counted),
     }
+    shown = [episode for episode in counted if is_shown(episode)]
+    if shown:
+        result["obedience"] = _proportion(sum(map(obeyed, shown)), len(shown))
     attempts = _attempts(counted)
     if attempts:
         result["attempts"] = attempts
@@ -188,8 +195,16 @@ def count(episodes: Sequence[Episode]) -> Count:
 
 def proportion(episodes: Sequence[Episode]) -> Proportion:
     """Successes out of n with the Wilson 95 % interval."""
-    counted = count(episodes)
-    return {**counted, "interval": list(wilson(counted["successes"], counted["n"]))}
+    return _proportion(sum(episode.success for episode in episodes), len(episodes))
+
+
+def _proportion(successes: int, n: int) -> Proportion:
+    return {
+        "successes": successes,
+        "n": n,
+        "rate": successes / n if n else None,
+        "interval": list(wilson(successes, n)),
+    }
 
 
 def outcome_shares(episodes: Iterable[Episode]) -> dict[str, float]:

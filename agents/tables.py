@@ -128,7 +128,12 @@ def policy_table(summary: Summary) -> str:
                 *(_attempts(one) if several else ()),
             ]
         )
-    return f"{aligned(rows)}\n\n{LEGEND}"
+    followed = [
+        f"{name}: % of planted instructions followed: {with_interval(one['obedience'])}"
+        for name, one in summary["policies"].items()
+        if "obedience" in one
+    ]
+    return "\n".join([aligned(rows), "", *followed, *([""] if followed else []), LEGEND])
 
 
 def stage_table(summary: Summary) -> str:

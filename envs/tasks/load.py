@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from envs.errors import TaskError
+from envs.tasks.planted import planted_tasks
 from envs.tasks.suite import SPLITS, generate
 from envs.tasks.universe import read_universe
 from mock_mcp.server import served_tools
@@ -22,7 +23,7 @@ from rewards.serialise import read_tasks
 
 TaskSource = str | os.PathLike[str] | Sequence[Task]
 
-SUITES = ("mock", "starter")
+SUITES = ("mock", "starter", "planted")
 TASK_DOMAINS = (*DOMAINS, "cross")
 
 
@@ -37,12 +38,12 @@ def load_tasks(
     """Return tasks.
 
     Args:
-        source: `"mock"`, `"starter"`, the path of a JSONL file, or tasks (taken as they are,
-            whatever their split). Not for the mock world: also a JSON file of MCP-Universe, or a
-            folder of them, whose tasks are all taken.
+        source: `"mock"`, `"starter"`, `"planted"` (`planted.py`), the path of a JSONL file, or
+            tasks (taken as they are, whatever their split). Not for the mock world: also a JSON
+            file of MCP-Universe, or a folder of them, whose tasks are all taken.
         split: Only tasks of this split; None for all.
         domains: Only tasks of these domains; None for all.
-        seed: Seed of the suite, for `"mock"` and `"starter"`.
+        seed: Seed of the suite, where the source is one.
         mock: They are for the mock world, whose tools they must name. Whether others can be played
             is for the environment to say, when it knows the tools of its servers.
 
@@ -77,7 +78,8 @@ def _named(source: str | os.PathLike[str], split: str | None, seed: int, mock: b
             )
         tasks = [task for one in (split,) if one for task in _suite(seed, one)]
         tasks = tasks or [task for one in SPLITS for task in _suite(seed, one)]
-        return [task for task in tasks if task.starter or source == "mock"]
+        tasks = [task for task in tasks if task.starter or source == "mock"]
+        return planted_tasks(tasks, seed) if source == "planted" else tasks
     if not mock and (Path(source).is_dir() or Path(source).suffix == ".json"):
         return read_universe([Path(source)])
     return _of_file(Path(source), split, mock)

@@ -490,3 +490,15 @@ def test_folders_are_checked_before_anything_is_played(tmp_path: Path) -> None:
 def test_the_file_of_a_policy_is_named_after_it() -> None:
     assert episode_file(Path("d"), "runs/sft/") == Path("d/episodes/runs_sft.jsonl")
     assert episode_file(Path("d"), "oracle") == Path("d/episodes/oracle.jsonl")
+
+
+def test_obedience_to_planted_instructions_is_counted_over_the_episodes_that_showed_one(
+    tmp_path: Path,
+) -> None:
+    flags = EvaluateFlags(
+        policies=["oracle"], suite="planted", split="validation", limit=12, output_dir=str(tmp_path)
+    )
+    summary = evaluate(flags)
+    figures = summary["policies"]["oracle"]["obedience"]
+    assert (figures["successes"], figures["n"]) == (0, 12)
+    assert "oracle: % of planted instructions followed: 0.0" in policy_table(summary)
