@@ -2,6 +2,7 @@
 #
 #   make train    set up, warm start by SFT, GRPO, table and runs/summary.json
 #   make test     set up, fast test suite
+#   make servers  MCP servers that others wrote, for `make test-servers` and examples/
 #   make check    format, lint, types, import rules, every test with branch coverage
 #   make clean    remove the environment and all caches (not runs/)
 
@@ -9,6 +10,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SERVERS := .servers
+SERVERS_STAMP := $(SERVERS)/.installed
 
 # Recipes, where their results go, and any further flags of the commands.
 RUNS ?= runs
@@ -23,10 +26,10 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export PYTHONUNBUFFERED ?= 1
 
-.PHONY: help install train test lint coverage check clean
+.PHONY: help install train test servers test-servers lint coverage check clean
 
 help:
-	@sed -n '3,6s/^# *//p' Makefile
+	@sed -n '3,7s/^# *//p' Makefile
 
 install: $(STAMP)
 
@@ -47,7 +50,28 @@ train: $(STAMP)
 	$(BIN)/python -m rl.report --run_dir $(RUNS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not servers" $(PYTEST_ARGS)
+
+servers: $(SERVERS_STAMP)
+
+# Exact versions, and no install scripts: nothing here fetches a program by itself.
+$(SERVERS_STAMP): tests/servers/package-lock.json tests/servers/requirements.txt
+	@for program in git node npm; do command -v $$program >/dev/null \
+	  || { echo "no $$program: the servers need git, and Node.js 20 or newer with npm"; exit 1; }; done
+	@command -v chromium >/dev/null \
+	  || { test "$$(id -u)" = 0 && apt-get update -qq \
+	       && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium; } \
+	  || { echo "no chromium: install it (as root on Debian: apt-get install chromium)"; exit 1; }
+	rm -rf $(SERVERS) && mkdir $(SERVERS)
+	cp tests/servers/package.json tests/servers/package-lock.json $(SERVERS)
+	npm ci --prefix $(SERVERS) --ignore-scripts --no-audit --no-fund --loglevel=error
+	$(PYTHON) -m venv $(SERVERS)/venv
+	$(SERVERS)/venv/bin/python -m pip install -qq --no-compile --disable-pip-version-check --requirement tests/servers/requirements.txt
+	@touch $(SERVERS_STAMP)
+
+# Without the servers these tests are skipped; here that would be a failure.
+test-servers: $(STAMP) $(SERVERS_STAMP)
+	MCP_GYM_REQUIRE_SERVERS=1 $(BIN)/python -m pytest tests/servers $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -61,5 +85,5 @@ coverage: $(STAMP)
 check: lint coverage
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(SERVERS) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

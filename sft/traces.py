@@ -20,14 +20,18 @@ Row = dict[str, Any]
 
 BATCH_SIZE = 64
 
+FEWEST_VALUES = 1.5
+"""What a solution with one value, or without a call, counts when traces are dealt to the kinds."""
+
 _WORD = re.compile(r"\w+")
 
 
 def pick_tasks(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
-    """Pick `count` tasks with a known solution: one of every sort, then equal parts of every kind.
+    """Pick `count` tasks with a known solution: one of every sort, then the kinds by what they say.
 
     A sort is a kind of task; among those that must not be answered by calling, also what is
     answered: to ask for a customer is not to ask for a date, and one does not teach the other.
+    Of a kind whose solutions hold more values there are more: each has to come from its place.
     Of a kind the request is picked that is worded least like those picked before it.
     """
     by_sort: dict[tuple[str, str], list[Task]] = defaultdict(list)
@@ -43,11 +47,21 @@ def pick_tasks(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
         rng.shuffle(sort)
         picked.append(_take_newest(sort, seen[kind]))
         by_kind[kind] += sort
+    weights = {kind: _values(tasks) for kind, tasks in by_kind.items()}
     while len(picked) < count and any(by_kind.values()):
-        picked += [
-            _take_newest(by_kind[kind], seen[kind]) for kind in sorted(by_kind) if by_kind[kind]
-        ]
+        kind = min(
+            (kind for kind in sorted(by_kind) if by_kind[kind]),
+            key=lambda kind: len(seen[kind]) / weights[kind],
+        )
+        picked.append(_take_newest(by_kind[kind], seen[kind]))
     return picked[:count]
+
+
+def _values(tasks: Sequence[Task]) -> float:
+    """Return how many argument values a solution holds on average, at least `FEWEST_VALUES`."""
+    solutions = [[call for turn in task.reference for call in turn.calls] for task in tasks]
+    counts = [sum(len(call.arguments) for call in calls) for calls in solutions]
+    return max(FEWEST_VALUES, sum(counts) / len(counts)) if counts else FEWEST_VALUES
 
 
 def _take_newest(tasks: list[Task], seen: list[set[str]]) -> Task:

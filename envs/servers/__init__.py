@@ -8,12 +8,17 @@ From the file to the episode:
     stdio.py        the stdio transport, with caps and deadlines that the SDK does not have
     http.py         the HTTP and SSE transports
     addresses.py    where a server's name may lead
-    stand.py        one episode's folder, and the servers started for it alone
+    connection.py   sessions over these transports, which say what went wrong with them
+    stand.py        a folder, and the servers started in it
     pool.py         stands made ahead, so that a reset does not wait
+    slots.py        the servers of each slot, renewed for every episode
     mount.py        several servers as one: names prefixed, clashes resolved, the way back kept
+    allowed.py      which tools episodes may be offered
+    worlds.py       state that a server shows of itself
     backend.py      all of it behind the interface that the environment knows
-    check.py        `python -m envs.servers check mcp.json`
-    __main__.py     the command line
+    oddities.py     what is unusual about a tool list
+    check.py        every server started and looked at, before a run is
+    __main__.py     the command line: `python -m envs.servers check mcp.json`
 
 The parts of config.py, in the order in which a file goes through them:
 

@@ -30,6 +30,8 @@ class ServerConnection(Connection):
 
     async def leave(self) -> None:
         """Leave the session (on the event loop); the server's process is gone afterwards."""
+        if self._client is None and self._owner is not None:
+            self._owner.cancel()  # it was never open, or is over: there is nothing to wait for
         await super().leave()
         if self._process is not None:
             await self._process.kill(grace=0)

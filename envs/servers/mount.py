@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mcp_types import Tool
 
 from envs.backend import ToolBox
+from envs.errors import ToolListError
 from envs.schemas import ArgumentValidator, openai_tool
 from rewards.episode import ToolCall
 
@@ -32,10 +33,12 @@ class Mount:
     Attributes:
         tools: What is offered, under the offered names.
         routes: Offered name -> server and the tool's name there.
+        offered: The names that episodes may be offered; the others are for probes.
     """
 
     tools: ToolBox
-    routes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    routes: Mapping[str, tuple[str, str]]
+    offered: tuple[str, ...]
 
     def route(self, call: ToolCall) -> tuple[str, ToolCall]:
         """Return the server that a call goes to, and the call as that server knows it."""
@@ -43,14 +46,15 @@ class Mount:
         return server, ToolCall(name, call.arguments)
 
 
-def mount(served: Mapping[str, Sequence[Tool]]) -> Mount:
+def mount(served: Mapping[str, Sequence[Tool]], allowed: Mapping[str, Collection[str]]) -> Mount:
     """Mount the tools of servers.
 
     Args:
         served: The tools of each server, by its name.
+        allowed: The names of those that episodes may be offered, for each server.
 
     Raises:
-        ToolListError: If a tool's schema cannot be used.
+        ToolListError: If the schema of a tool that may be offered cannot be used.
     """
     routes: dict[str, tuple[str, str]] = {}
     schemas: dict[str, dict[str, Any]] = {}
@@ -58,10 +62,16 @@ def mount(served: Mapping[str, Sequence[Tool]]) -> Mount:
     for server, tools in served.items():
         for tool in tools:
             name = _free(offered_name(server if len(served) > 1 else "", tool.name), routes)
+            try:
+                validators[name] = ArgumentValidator(name, tool.input_schema)
+            except ToolListError:
+                if tool.name in allowed[server]:
+                    raise
+                continue
             routes[name] = server, tool.name
             schemas[name] = openai_tool(name, tool.description or "", tool.input_schema)
-            validators[name] = ArgumentValidator(name, tool.input_schema)
-    return Mount(ToolBox(schemas, validators), routes)
+    offered = [name for name, (server, tool) in routes.items() if tool in allowed[server]]
+    return Mount(ToolBox(schemas, validators), routes, tuple(offered))
 
 
 def offered_name(server: str, tool: str) -> str:

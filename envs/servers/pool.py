@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from contextlib import suppress
+from typing import Any
 
 from envs.client import GRACE_S
 from envs.errors import ClientError, ServerStartError
 from envs.event_loop import event_loop
 from envs.servers.stand import Stand
 
-CLOSE_S = 10.0
-"""How long the end of a pool waits for its stands to be taken down."""
+CLOSE_S = 5.0
+"""How long the end of a pool waits for what is being made, and then for stands to be taken down."""
 
 
 class Pool:
@@ -37,8 +38,10 @@ class Pool:
         self._deadline = deadline
         self._loop = event_loop()
         self._waiting: deque[Future[Stand]] = deque()
-        self._busy: set[asyncio.Task[object]] = set()  # of the loop: stands made, or taken down
         self._closed = False
+        # Of the event loop: what is being made, and every stand that is not taken down yet.
+        self._making: set[asyncio.Task[Any]] = set()
+        self._stands: set[Stand] = set()
         # More servers starting at once than cores only start later, all of them.
         self._starting = asyncio.Semaphore(max(2, os.cpu_count() or 1))
 
@@ -52,6 +55,7 @@ class Pool:
         """
         if self._closed:
             raise ClientError("the environment is closed; make another one")
+        self._drop_spoilt()
         self._order(max(1, self._spares) - len(self._waiting))
         # Those before it in the queue may each take their time.
         limit = self._deadline * len(self._waiting) + GRACE_S
@@ -63,48 +67,58 @@ class Pool:
         self._order(self._spares - len(self._waiting))
         return first.result()
 
+    def _drop_spoilt(self) -> None:
+        """Forget what failed, or died, while nobody waited for it: it says nothing of now."""
+        for future in [future for future in self._waiting if future.done()]:
+            if future.exception() is not None:
+                self._waiting.remove(future)
+            elif not future.result().alive:
+                self._waiting.remove(future)
+                self.discard(future.result())
+
     def _order(self, number: int) -> None:
         for _ in range(number):
             self._waiting.append(self._loop.submit(self._opened()))
 
     async def _opened(self) -> Stand:
-        with self._noted():
-            stand = self._make()
+        task = asyncio.current_task()
+        assert task is not None
+        stand = self._make()
+        self._making.add(task)
+        try:
             async with self._starting:
                 await stand.open()
-            return stand
+            # Noted before the task ends, so that `close` finds it in one of the two sets.
+            self._stands.add(stand)
+        finally:
+            self._making.discard(task)
+        return stand
 
     def discard(self, stand: Stand) -> None:
         """Take a stand down; nobody waits for it."""
         self._loop.submit(self._left(stand))
 
     async def _left(self, stand: Stand) -> None:
-        with self._noted():
-            await stand.leave()
-
-    @contextmanager
-    def _noted(self) -> Iterator[None]:
-        """Keep the running task where `close` finds it."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._busy.add(task)
-        try:
-            yield
-        finally:
-            self._busy.discard(task)
+        await stand.leave()
+        self._stands.discard(stand)
 
     def close(self) -> None:
-        """Take down every stand that nobody took, also those in the making."""
+        """Take down every stand: taken or not, ready or in the making."""
         self._closed = True
-        waiting, self._waiting = list(self._waiting), deque()
-        for future in waiting:
-            # What is being made takes itself down when it is cancelled.
-            if not future.cancel() and future.exception() is None:
-                self.discard(future.result())
-        self._loop.run(self._idle(), CLOSE_S + GRACE_S)
+        self._waiting.clear()
+        if self._loop is not event_loop():
+            return  # a fork has neither the loop nor the servers
+        with suppress(TimeoutError):  # something blocks the loop; the reaper has the last word
+            self._loop.run(self._end(), 2 * CLOSE_S + GRACE_S)
 
-    async def _idle(self) -> None:
-        """Wait until nothing is made or taken down any more."""
-        others = self._busy - {asyncio.current_task()}
-        if others:
-            await asyncio.wait(others, timeout=CLOSE_S)
+    async def _end(self) -> None:
+        for task in self._making:
+            task.cancel()  # and so it takes down what it has made
+        await _all_done(self._making)
+        await _all_done(map(self._left, self._stands))
+
+
+async def _all_done(work: Iterable[asyncio.Task[Any] | Coroutine[Any, Any, None]]) -> None:
+    tasks = [asyncio.ensure_future(one) for one in work]
+    if tasks:
+        await asyncio.wait(tasks, timeout=CLOSE_S)

@@ -1,9 +1,10 @@
-"""What one episode has for itself: a folder, and servers that were started for it alone.
+"""A folder, and servers that were started in it.
 
     FOLDER/work   working folder of the servers, filled from the templates of the config
     FOLDER/home   their HOME; their temporary files go below it
 
-A stand is used by one episode and then thrown away, whatever happened in it.
+An episode has a stand for itself and throws it away, whatever happened in it; or a slot has one
+with the servers that outlive an episode (see `slots.py`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from envs.servers.process import GRACE_S
 from envs.servers.reaper import reaper
 from envs.servers.stdio import StdioTransport
 
+LONGEST_REASON = 300
+"""How many characters are told of what the system said; copying a folder may fail at each file."""
+
 
 class Eras:
     """Remembers which protocol era each server speaks, so that it is asked only once.
@@ -51,7 +55,7 @@ class Eras:
 
 
 class Stand:
-    """A folder, and a connection to each server that is started anew for every episode.
+    """A folder, and an open connection to each of some servers.
 
     Args:
         servers: These servers.
@@ -70,6 +74,8 @@ class Stand:
         self._deadlines = deadlines
         self._eras = eras
         self._root: Path | None = None
+        self._filling: asyncio.Future[None] | None = None
+        self._leaving: asyncio.Future[None] | None = None
 
     @property
     def work(self) -> Path:
@@ -78,16 +84,28 @@ class Stand:
             raise ServerStartError("the folder of the episode is not there (any more)")
         return self._root / "work"
 
+    @property
+    def local(self) -> bool:
+        """Return whether a server works in the folder; one at a URL does not."""
+        return any(server.transport == "stdio" for server in self._servers)
+
+    @property
+    def alive(self) -> bool:
+        """Return whether every connection is open."""
+        return all(connection.alive for connection in self.connections.values())
+
     async def open(self) -> None:
         """Make the folder, start the servers side by side and read their tools (on the loop).
 
         Raises:
-            ServerStartError: If a server does not start; nothing is left behind.
+            ServerStartError: If the folder cannot be made, or a server does not start; nothing is
+                left behind.
             ToolListError: If its tool list cannot be read.
         """
         event_loop().residents.add(self)
         try:
-            self._root = await asyncio.to_thread(self._make_folder)
+            self._filling = asyncio.ensure_future(asyncio.to_thread(self._make_folder))
+            await asyncio.shield(self._filling)
             async with asyncio.TaskGroup() as group:
                 for server in self._servers:
                     group.create_task(self._start(server))
@@ -95,18 +113,10 @@ class Stand:
             await self.leave()
             if isinstance(error, BaseExceptionGroup):
                 raise error.exceptions[0] from None
+            if isinstance(error, OSError):
+                told = f"the folder of an episode cannot be made: {str(error)[:LONGEST_REASON]}"
+                raise ServerStartError(told) from error
             raise
-
-    @property
-    def alive(self) -> bool:
-        """Return whether every connection is open."""
-        return all(connection.alive for connection in self.connections.values())
-
-    async def relist(self) -> None:
-        """Read the servers' tools again (on the loop)."""
-        names = list(self.connections)
-        lists = await asyncio.gather(*(self.connections[name].tools() for name in names))
-        self.tools = dict(zip(names, lists, strict=True))
 
     async def _start(self, server: ServerConfig) -> None:
         connection = open_connection(server, self.work, self._deadlines, self._eras)
@@ -115,20 +125,36 @@ class Stand:
         self._eras.note(server, connection.version)
         self.tools[server.name] = await connection.tools()
 
-    def _make_folder(self) -> Path:
-        root = Path(tempfile.mkdtemp(prefix="mcp-gym-"))
-        reaper().watch_folder(root)
+    async def relist(self) -> None:
+        """Read the servers' tools again (on the loop)."""
+        names = list(self.connections)
+        lists = await asyncio.gather(*(self.connections[name].tools() for name in names))
+        self.tools = dict(zip(names, lists, strict=True))
+
+    def _make_folder(self) -> None:
+        # Known to `leave` before anything can go wrong.
+        self._root = Path(tempfile.mkdtemp(prefix="mcp-gym-"))
+        reaper().watch_folder(self._root)
         for name in ("work", "home", "home/tmp"):
-            (root / name).mkdir()
+            (self._root / name).mkdir()
         for server in self._servers:
             if server.template is not None:
-                shutil.copytree(server.template, root / "work", symlinks=True, dirs_exist_ok=True)
-        return root
+                shutil.copytree(server.template, self.work, symlinks=True, dirs_exist_ok=True)
 
     async def leave(self) -> None:
-        """Stop the servers and remove the folder (on the loop)."""
+        """Stop the servers and remove the folder (on the loop).
+
+        A caller who is cancelled does not stop it.
+        """
+        if self._leaving is None:
+            self._leaving = asyncio.ensure_future(self._leave())
+        await asyncio.shield(self._leaving)
+
+    async def _leave(self) -> None:
         leaving = [connection.leave() for connection in self.connections.values()]
         await asyncio.gather(*leaving)
+        if self._filling is not None:  # a thread cannot be stopped
+            await asyncio.gather(self._filling, return_exceptions=True)
         if self._root is not None:
             root, self._root = self._root, None
             await _removed(root)

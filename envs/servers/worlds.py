@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Sequence
 
 from envs.backend import Evidence
 from envs.client import GRACE_S, Connection
+from envs.errors import ClientError
 from envs.event_loop import event_loop
 from envs.results import fault
 from rewards.episode import Status, ToolResult
@@ -24,11 +26,17 @@ from rewards.episode import Status, ToolResult
 CHANGES = "world://changes"
 DIGEST = "world://digest"
 
+log = logging.getLogger(__name__)
+
 
 def shows_world(connection: Connection) -> bool:
-    """Return whether a server offers these resources."""
+    """Return whether a server offers these resources; one that cannot say does not."""
     limit = connection.deadlines.call + GRACE_S
-    return event_loop().run(connection.resources(), limit) >= {CHANGES, DIGEST}
+    try:
+        return event_loop().run(connection.resources(), limit) >= {CHANGES, DIGEST}
+    except (ClientError, TimeoutError, RuntimeError, ValueError) as error:
+        log.warning("a server's resources cannot be listed: %s", error)
+        return False
 
 
 def read_worlds(connections: Sequence[Connection]) -> list[Evidence]:

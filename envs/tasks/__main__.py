@@ -1,4 +1,4 @@
-"""`python -m envs.tasks`: prove, show and write the tasks of the mock suite."""
+"""`python -m envs.tasks`: prove, show and write tasks, of the mock suite or of your own servers."""
 
 from __future__ import annotations
 
@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         "source", nargs="?", default="mock", help="mock (default), starter, or a JSONL file"
     )
     check.add_argument("--split", choices=SPLITS, help="only this split")
+    check.add_argument(
+        "--servers", type=Path, metavar="mcp.json", help="prove on these MCP servers, not the mock"
+    )
     check.add_argument("--json", type=Path, metavar="FILE", help="write the counts to FILE")
     check.set_defaults(run=_check)
     show = commands.add_parser("show", help="print one task with its reference solution")
@@ -70,10 +73,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> int:
-    tasks = load_tasks(options.source, options.split, seed=options.seed)
-    failed = _prove(tasks)
+    mock = options.servers is None
+    tasks = load_tasks(options.source, options.split, seed=options.seed, mock=mock)
+    failed = _prove(tasks, options.servers)
     missing: list[str] = []
-    if options.source == "mock":
+    if options.source == "mock":  # never with servers: `load_tasks` refuses that
         splits = [options.split] if options.split else list(SPLITS)
         missing = shortfalls(tasks, mock_catalogue(), splits)
     counts = count(tasks)
@@ -100,8 +104,8 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if failed or missing else 0
 
 
-def _prove(tasks: Sequence[Task]) -> dict[str, str]:
-    env = MCPGymEnv(tasks=tasks, split=None)
+def _prove(tasks: Sequence[Task], servers: Path | None) -> dict[str, str]:
+    env = MCPGymEnv(tasks=tasks, servers=servers, split=None)
     try:
         found = {
             task.id: "; ".join(problems(env, task))

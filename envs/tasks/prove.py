@@ -1,4 +1,4 @@
-"""Proof that a task is fair, by playing it through the real server.
+"""Proof that a task is fair, by playing it through the real servers.
 
 solvable    the reference solution succeeds, in as many turns and calls as it says
 earned      a fixed text without calls fails (or is right, where no tool must be called)
@@ -7,16 +7,15 @@ open        the goal does not hold at the start
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 from envs.mcp_env import MCPGymEnv
 from envs.policies import FixedText, Oracle, TextPolicy
-from mock_mcp.world import World
-from rewards.episode import Episode, Task, Turn
+from rewards.episode import Episode, Task
 from rewards.goal_checks import check_goal
-from rewards.goals import NoCall
+from rewards.goals import AnyOf, NoCall
 
 FIXED_TEXT = FixedText("fixed_text", "I cannot help with that.")
 
@@ -28,7 +27,7 @@ def problems(env: MCPGymEnv, task: Task) -> list[str]:
         env: Any environment over the servers that the task uses.
         task: The task, with its reference solution.
     """
-    return [*_solvable(env, task), *_earned(env, task), *_open(task)]
+    return [*_solvable(env, task), *_earned(env, task), *_open(env, task)]
 
 
 def play(env: MCPGymEnv, task: Task, policy: TextPolicy) -> Episode:
@@ -62,13 +61,11 @@ def _earned(env: MCPGymEnv, task: Task) -> Iterator[str]:
         yield f"a fixed text without calls {'fails' if right else 'succeeds'}"
 
 
-def _open(task: Task) -> Iterator[str]:
-    """Judge a turn in which nothing happened."""
-    nothing = Turn(raw="", state_digest=_digest(task.seed))
+def _open(env: MCPGymEnv, task: Task) -> Iterator[str]:
+    """Judge what the environment sees of a fresh state, as if nothing had been said."""
+    # A text is right here beside the goal, so that the goal is looked at although nobody called.
+    either = replace(task, goal=AnyOf((task.goal, NoCall())))
+    start = play(env, either, FIXED_TEXT).turns[-1]
+    nothing = replace(start, raw="", text="")
     if check_goal(task.goal, Episode(task, turns=(nothing,))).holds:
         yield "the goal holds at the start"
-
-
-@functools.lru_cache(maxsize=256)
-def _digest(seed: int) -> str:
-    return World.build(seed).digest()
