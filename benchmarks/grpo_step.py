@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from agents.engine import GeneratedTurn, SamplingConfig
+from agents.engine import GeneratedTurn, Opening, SamplingConfig
 from agents.merged import folded_adapter
 from agents.models import add_adapter, load_model, load_tokenizer
 from agents.players import LanguagePlayer
@@ -59,8 +59,8 @@ class GeneratePerTurn:
         """Keep some rows and append to them."""
         self.contexts = [[*self.contexts[row], *new] for row, new in zip(rows, ids, strict=True)]
 
-    def generate(self) -> list[GeneratedTurn]:
-        """Sample a turn for every row."""
+    def generate(self, openings: Sequence[Opening | None] = ()) -> list[GeneratedTurn]:
+        """Sample a turn for every row; nothing is held in this benchmark."""
         pad, width = self.tokenizer.pad_token_id, max(map(len, self.contexts))
         ids = torch.tensor([[*[pad] * (width - len(c)), *c] for c in self.contexts])
         real = torch.tensor([[*[0] * (width - len(c)), *[1] * len(c)] for c in self.contexts])
