@@ -210,7 +210,8 @@ def test_a_session_is_ended_without_following_a_redirect(elsewhere: Scripted) ->
 
     with scripted(play) as script:
         connect(HttpTransport(script.url), PATIENT, "legacy").close()
-    assert script.requests[-1][0].startswith("DELETE")
+    # The session's listening GET may be tried once more, before or after.
+    assert any(request[0].startswith("DELETE") for request in script.requests)
 
 
 def test_an_old_server_may_not_send_the_messages_elsewhere(elsewhere: Scripted) -> None:
