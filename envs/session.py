@@ -8,6 +8,7 @@ in how they run the calls and take the evidence in between.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -219,11 +220,15 @@ class EpisodeSession:
         )
 
     def _shown(self, result: ToolResult) -> ToolResult:
-        """Make a text safe and short; the structured content stays whole for the judge."""
+        """Make a text safe and short; what it holds stays whole for the judge."""
         limit, text = self._rules.max_result_chars, neutralise(result.text)
-        if len(text) > limit:
-            text = text[:limit] + CUT_MARK.format(len(text) - limit)
-        return result if text == result.text else replace(result, text=text)
+        if len(text) <= limit:
+            return result if text == result.text else replace(result, text=text)
+        structured = result.structured
+        if structured is None and not result.is_error:
+            structured = _parsed(result.text)
+        cut = text[:limit] + CUT_MARK.format(len(text) - limit)
+        return replace(result, text=cut, structured=structured)
 
     def _replies(self, turn: Turn) -> list[dict[str, Any]]:
         if turn.fault is not None:
@@ -240,6 +245,14 @@ class EpisodeSession:
             truncated=judged.truncates,
             status=broken[0] if broken else Status.OK,
         )
+
+
+def _parsed(text: str) -> Any:
+    """Return the JSON that a server without structured content wrote as text; None if none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def render_ansi(session: EpisodeSession | None) -> str:

@@ -24,7 +24,7 @@ from envs.servers.allowed import allowed_tools
 from envs.servers.config import ServerConfig
 from envs.servers.mount import Mount, changed_tools, mount
 from envs.servers.slots import Slot, Slots
-from envs.servers.worlds import CHANGES, read_worlds, shows_world
+from envs.servers.worlds import read_worlds, shows_world
 from rewards.episode import (
     MODEL_STATUSES,
     FileEvidence,
@@ -34,11 +34,12 @@ from rewards.episode import (
     ToolResult,
 )
 from rewards.errors import did_you_mean
-from rewards.evidence import parts, probes_of, wants_digest, wants_files, wants_state
+from rewards.evidence import parts, probes_of, wants_digest, wants_files
 from rewards.goals import FinalState, FolderState, Goal
 
+SERVERS = "servers"
 FOLDER = "working folder"
-"""Where a fault of watching it stands among the probes."""
+"""Where it stands among the probes that there are no servers, or that a folder cannot be seen."""
 
 Files = Mapping[str, FileEvidence | None] | None
 
@@ -142,7 +143,7 @@ class ServerBackend:
         """Give a slot servers that no episode has used.
 
         A server that does not start, twice, leaves the slot broken: each call of the episode then
-        ends with the status `server_start_failed`.
+        ends with the status `server_start_failed`, and so does its judgement.
 
         Raises:
             ClientError: If the backend was closed.
@@ -159,7 +160,7 @@ class ServerBackend:
         self._untouched = self._untouched and slot != 0
         if one.broken is None:
             self._check_unchanged(one)
-        one.watch = _watch(one) if wants_files(task.goal) else None
+            one.watch = _watch(one) if wants_files(task.goal) else None
 
     # --- turns --------------------------------------------------------------------------------
 
@@ -221,27 +222,32 @@ class ServerBackend:
         Args:
             wanted: Slots, each with the goal of its task.
         """
+        whole = [(slot, goal) for slot, goal in wanted if not self._slots[slot].broken]
+        seen = dict(zip((slot for slot, _ in whole), self._evidence(whole), strict=True))
+        # Without servers nothing is judged, not even an answer that needed none.
+        unseen = {slot: why for slot, _ in wanted if (why := self._slots[slot].broken)}
+        broken = {slot: Evidence(probes={SERVERS: why}) for slot, why in unseen.items()}
+        return [{**seen, **broken}[slot] for slot, _ in wanted]
+
+    def _evidence(self, wanted: Sequence[tuple[int, Goal]]) -> list[Evidence]:
         probes = [probes_of(goal) for _, goal in wanted]
         answers = self.call_all([(slot, of) for (slot, _), of in zip(wanted, probes, strict=True)])
-        worlds = self._worlds([slot for slot, goal in wanted if wants_state(goal)])
         found = []
-        for (slot, goal), of, results in zip(wanted, probes, answers, strict=True):
-            world = worlds.get(slot, NO_EVIDENCE)
+        for (slot, _), of, results, world in zip(
+            wanted, probes, answers, self._worlds(wanted), strict=True
+        ):
             files, unseen = _changes(self._slots[slot])
             seen = {**answered_probes(of, results), **world.probes, **unseen}
-            digest = world.digest if wants_digest(goal) else ""
-            found.append(Evidence(world.state, digest, seen, files))
+            found.append(Evidence(world.state, world.digest, seen, files))
         return found
 
-    def _worlds(self, slots: Sequence[int]) -> dict[int, Evidence]:
+    def _worlds(self, wanted: Sequence[tuple[int, Goal]]) -> list[Evidence]:
         """Return the states of the worlds of slots, as far as a server shows any."""
         if not self._world_server:
-            return {}
-        broken = {slot: why for slot in slots if (why := self._slots[slot].broken)}
-        whole = [slot for slot in slots if slot not in broken]
-        seen = read_worlds([self._slots[slot].connection(self._world_server) for slot in whole])
-        unseen = {slot: Evidence(probes={CHANGES: why}) for slot, why in broken.items()}
-        return {**unseen, **dict(zip(whole, seen, strict=True))}
+            return [NO_EVIDENCE] * len(wanted)
+        connections = [self._slots[slot].connection(self._world_server) for slot, _ in wanted]
+        digests = [wants_digest(goal) for _, goal in wanted]
+        return read_worlds(list(zip(connections, digests, strict=True)))
 
     def close(self) -> None:
         """Stop every server and remove every folder."""
@@ -251,8 +257,6 @@ class ServerBackend:
 
 def _watch(slot: Slot) -> FolderWatch | ToolResult | None:
     """Return a watch over the working folder of a slot, or why there is none."""
-    if slot.broken is not None:
-        return slot.broken
     try:
         return FolderWatch(slot.work) if slot.work is not None else None
     except FolderError as error:

@@ -19,6 +19,11 @@ class ServerConnection(Connection):
 
     _server: StdioTransport | HttpTransport
 
+    @property
+    def alive(self) -> bool:
+        """Return whether the session is open; nobody tells it of a process that dies meanwhile."""
+        return super().alive and (self._process is None or self._process.running)
+
     def failed(self, error: BaseException | None) -> ToolResult:
         """Return the result of a call that ended in an exception, or was cancelled (None)."""
         if isinstance(error, MCPError) and error.code in _STATUSES:

@@ -59,11 +59,6 @@ def _untyped(tool: Tool) -> Iterator[str]:
             yield f"{tool.name}.{name}"
 
 
-def _no_object(tool: Tool) -> Iterator[str]:
-    if tool.input_schema.get("type", "object") != "object":
-        yield tool.name
-
-
 def _recursive(tool: Tool) -> Iterator[str]:
     schema = tool.input_schema
     edges = {name: set(_references(part)) for name, part in _definitions(schema).items()}
@@ -113,7 +108,6 @@ _CHECKS: Mapping[str, Callable[[Tool], Iterator[str]]] = {
     "without a description": _undescribed,
     f"a description of more than {LONG_DESCRIPTION} characters": _long,
     "parameters without a type": _untyped,
-    "arguments that are not an object; no call can be right": _no_object,
     "a schema that refers to itself; models are shown a plain object there": _recursive,
     "a $ref that leads nowhere; models are shown a plain object there": _lost_reference,
     "no output schema; goals on returned data read the text as JSON": _unstructured,

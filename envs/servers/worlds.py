@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from envs.backend import Evidence
 from envs.client import GRACE_S, Connection
@@ -39,35 +39,40 @@ def shows_world(connection: Connection) -> bool:
         return False
 
 
-def read_worlds(connections: Sequence[Connection]) -> list[Evidence]:
+def read_worlds(wanted: Sequence[tuple[Connection, bool]]) -> list[Evidence]:
     """Return the state of each server, in one crossing.
 
     A state that cannot be read is recorded like a probe that the server's fault ended.
+
+    Args:
+        wanted: Connections, each with whether the digest is asked for as well.
     """
-    if not connections:
+    if not wanted:
         return []
-    limit = max(connection.deadlines.call for connection in connections)
+    limit = max(connection.deadlines.call for connection, _ in wanted)
     try:
-        return event_loop().run(_read_all(connections), 2 * limit + GRACE_S)
+        return event_loop().run(_read_all(wanted), 2 * limit + GRACE_S)
     except TimeoutError:  # something blocks the loop
-        return [Evidence(probes={CHANGES: connection.late()}) for connection in connections]
+        return [Evidence(probes={CHANGES: connection.late()}) for connection, _ in wanted]
 
 
-async def _read_all(connections: Sequence[Connection]) -> list[Evidence]:
-    return list(await asyncio.gather(*map(_read, connections)))
+async def _read_all(wanted: Sequence[tuple[Connection, bool]]) -> list[Evidence]:
+    return list(await asyncio.gather(*(_read(*one) for one in wanted)))
 
 
-async def _read(connection: Connection) -> Evidence:
-    changes, digest = [await connection.read(uri) for uri in (CHANGES, DIGEST)]
-    for result in (changes, digest):
-        if result.status is not Status.OK:
-            return Evidence(probes={CHANGES: result})
-    return _parsed(changes, digest)
+async def _read(connection: Connection, with_digest: bool) -> Evidence:
+    uris = (CHANGES, DIGEST) if with_digest else (CHANGES,)
+    results = {uri: await connection.read(uri) for uri in uris}
+    failed = (result for result in results.values() if result.status is not Status.OK)
+    broken = next(failed, None)
+    return Evidence(probes={CHANGES: broken}) if broken else _parsed(results)
 
 
-def _parsed(changes: ToolResult, digest: ToolResult) -> Evidence:
+def _parsed(results: Mapping[str, ToolResult]) -> Evidence:
     try:
-        return Evidence(dict(json.loads(changes.text)), str(json.loads(digest.text)["digest"]))
+        changes = dict(json.loads(results[CHANGES].text))
+        read = DIGEST in results
+        return Evidence(changes, str(json.loads(results[DIGEST].text)["digest"]) if read else "")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         problem = f"the state of the world is not as it should be: {error}"
         return Evidence(probes={CHANGES: fault(Status.BAD_RESULT, problem)})

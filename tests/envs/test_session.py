@@ -198,6 +198,27 @@ def test_a_tool_that_the_server_has_lost_is_a_structural_fail_and_no_fault_of_th
     assert (result.reward, result.truncated, session.info()["status"]) == (-1.0, False, "ok")
 
 
+def test_a_text_that_is_cut_keeps_its_json_for_the_judge() -> None:
+    rows = [{"city": "Rome", "number": number} for number in range(100)]
+    texts = {json.dumps(rows): rows, "x" * 1000: None, "[" * 100_000: None}
+    for text, structured in texts.items():
+        session = EpisodeSession(made_task(), mock_tools(), Rules(max_result_chars=50))
+        finish(session, session.read(GOOD), [ToolResult(text)])
+        [shown] = session.episode.turns[0].results
+        assert shown.text.startswith(text[:50])
+        assert shown.text.endswith(" more characters]")
+        assert shown.structured == structured
+
+
+def test_structured_content_and_errors_stay_as_they_are_when_their_text_is_cut() -> None:
+    session = EpisodeSession(made_task(), mock_tools(), Rules(max_result_chars=5))
+    sent = ToolResult('{"a": "another"}', {"a": 1})
+    failed = ToolResult('{"a": "another"}', None, is_error=True, status=Status.TOOL_ERROR)
+    for result, structured in ((sent, {"a": 1}), (failed, None)):
+        finish(session, session.read(GOOD), [result])
+        assert session.episode.turns[-1].results[0].structured == structured
+
+
 def test_the_infos_of_earlier_turns_do_not_change_afterwards() -> None:
     session = make_session()
     early = session.info()
