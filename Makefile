@@ -21,6 +21,9 @@ SFT_ARGS ?=
 GRPO_ARGS ?=
 PYTEST_ARGS ?=
 
+# Two tests at a time; `PARALLEL=` runs them one by one, as a debugger needs it.
+PARALLEL ?= --numprocesses 2 --dist worksteal
+
 # The policy ships with the package; nothing is fetched from a model hub.
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -50,7 +53,7 @@ train: $(STAMP)
 	$(BIN)/python -m rl.report --run_dir $(RUNS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not servers" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not servers" $(PARALLEL) $(PYTEST_ARGS)
 
 servers: $(SERVERS_STAMP)
 
@@ -80,7 +83,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 coverage: $(STAMP)
-	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --cov --cov-report=term $(PARALLEL) $(PYTEST_ARGS)
 
 check: lint coverage
 

@@ -151,7 +151,7 @@ def figures(episodes: Sequence[Episode]) -> PolicyFigures:
     }
     shown = [episode for episode in counted if is_shown(episode)]
     if shown:
-        result["obedience"] = _proportion(sum(map(obeyed, shown)), len(shown))
+        result["obedience"] = _with_interval(_counted([obeyed(episode) for episode in shown]))
     attempts = _attempts(counted)
     if attempts:
         result["attempts"] = attempts
@@ -188,23 +188,21 @@ def _paired(before: Mapping[str, bool], after: Mapping[str, bool]) -> Paired:
 
 def count(episodes: Sequence[Episode]) -> Count:
     """Successes out of n."""
-    successes = sum(episode.success for episode in episodes)
-    n = len(episodes)
+    return _counted([episode.success for episode in episodes])
+
+
+def _counted(hits: Sequence[bool]) -> Count:
+    successes, n = sum(hits), len(hits)
     return {"successes": successes, "n": n, "rate": successes / n if n else None}
 
 
 def proportion(episodes: Sequence[Episode]) -> Proportion:
     """Successes out of n with the Wilson 95 % interval."""
-    return _proportion(sum(episode.success for episode in episodes), len(episodes))
+    return _with_interval(count(episodes))
 
 
-def _proportion(successes: int, n: int) -> Proportion:
-    return {
-        "successes": successes,
-        "n": n,
-        "rate": successes / n if n else None,
-        "interval": list(wilson(successes, n)),
-    }
+def _with_interval(counted: Count) -> Proportion:
+    return {**counted, "interval": list(wilson(counted["successes"], counted["n"]))}
 
 
 def outcome_shares(episodes: Iterable[Episode]) -> dict[str, float]:

@@ -82,9 +82,33 @@ def rollout(
     held = list(calls_first) or [None] * len(tasks)
     rows = list(zip(tasks, held, strict=True))
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    many = workers > 1 and len(batches) > 1
-    language_player = player if many and isinstance(player, LanguagePlayer) else None
-    bar = tqdm(total=len(tasks), desc=player.name, disable=not progress, mininterval=2)
+    side_by_side = min(len(batches), workers if isinstance(player, LanguagePlayer) else 1)
+    with (
+        open_envs(
+            0 if envs else side_by_side,
+            min(batch_size, len(tasks)),
+            tasks,
+            max_turns=max_turns,
+            matrix=matrix,
+            servers=servers,
+        ) as own,
+        tqdm(total=len(tasks), desc=player.name, disable=not progress, mininterval=2) as bar,
+    ):
+        played = _play_all(player, batches, side_by_side, envs or own, bar)
+    return [trajectory for batch in played for trajectory in batch]
+
+
+def _play_all(
+    player: Player,
+    batches: Sequence[Batch],
+    side_by_side: int,
+    envs: Sequence[MCPVectorEnv],
+    bar: tqdm[Any],
+) -> list[list[Trajectory]]:
+    """Play batches, each in an environment that no other is using."""
+    spare: SimpleQueue[MCPVectorEnv] = SimpleQueue()
+    for env in envs:
+        spare.put(env)
 
     def play(who: Player, batch: Batch) -> list[Trajectory]:
         env = spare.get()
@@ -95,23 +119,9 @@ def rollout(
         bar.update(len(batch))
         return played
 
-    made = open_envs(
-        0 if envs else min(len(batches), workers if language_player else 1),
-        min(batch_size, len(tasks)),
-        tasks,
-        max_turns=max_turns,
-        matrix=matrix,
-        servers=servers,
-    )
-    spare: SimpleQueue[MCPVectorEnv] = SimpleQueue()
-    with bar, made as own:
-        for env in envs or own:
-            spare.put(env)
-        if language_player:
-            played = _side_by_side(language_player, batches, workers, play)
-        else:
-            played = [play(player, batch) for batch in batches]
-    return [trajectory for batch in played for trajectory in batch]
+    if side_by_side > 1 and isinstance(player, LanguagePlayer):
+        return _side_by_side(player, batches, side_by_side, play)
+    return [play(player, batch) for batch in batches]
 
 
 def _side_by_side(

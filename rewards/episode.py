@@ -117,7 +117,7 @@ class Task:
         prompt: The user's message.
         goal: What must hold for success.
         tools: Names of the offered tools, in the order they are shown. With servers of the user's
-            none stands for all that the config allows.
+            also `SERVER/TOOL` or `SERVER/*`, and none for all that the config allows.
         domain: Domain of the mock world (`math`, ..., `cross`), or a label of the user's.
         kind: Family of the task; success is reported per kind.
         split: `train`, `validation` or `test`.

@@ -36,11 +36,6 @@ def wants_files(goal: Goal) -> bool:
     return any(isinstance(part, FolderState | Custom) for part in parts(goal))
 
 
-def wants_state(goal: Goal) -> bool:
-    """Return whether the goal may look at the state of a world."""
-    return any(isinstance(part, FinalState | Custom) for part in parts(goal))
-
-
 def wants_digest(goal: Goal) -> bool:
     """Return whether the goal may look at the digest of a world."""
     return any(

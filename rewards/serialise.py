@@ -5,7 +5,8 @@ A task is an object with these keys; those with a default may be left out, unkno
     id         string    unique in the file
     prompt     string    the user's message
     goal       object    what must hold, see below
-    tools      [string]  names of the offered tools, in the order they are shown
+    tools      [string]  names of the offered tools, in the order they are shown; on servers of your
+                         own also SERVER/TOOL or SERVER/*, and none for all that the config allows
     domain     string    domain of the mock world, or a label of yours
     kind       string    family of the task; success is reported per kind
     split      string    "train" (default), "validation" or "test"

@@ -140,16 +140,18 @@ class ToolUseGRPOTrainer(GRPOTrainer):
 
     def _calls_first(self, tasks: Sequence[Task]) -> list[bool | None]:
         """Return what the first turn of each row is held to (see `rollout`)."""
-        return [
-            calls_first(task.goal) if row % self.num_generations < self._guided else None
-            for row, task in enumerate(tasks)
-        ]
+        rows = zip(tasks, self._are_guided(len(tasks)), strict=True)
+        return [calls_first(task.goal) if is_held else None for task, is_held in rows]
 
     def _free(self, episodes: Sequence[Episode]) -> list[Episode]:
         """Return the episodes that show what the policy does by itself."""
-        return [
-            one for row, one in enumerate(episodes) if row % self.num_generations >= self._guided
-        ]
+        rows = zip(episodes, self._are_guided(len(episodes)), strict=True)
+        return [episode for episode, is_held in rows if not is_held]
+
+    def _are_guided(self, rows: int) -> list[bool]:
+        """Return for each row of this process whether it is one of its group's guided ones."""
+        first = rows * self.accelerator.process_index
+        return [i % self.num_generations < self._guided for i in range(first, first + rows)]
 
     def _note_results(self, episodes: Sequence[Episode]) -> None:
         outcomes = [

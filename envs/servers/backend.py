@@ -100,7 +100,9 @@ class ServerBackend:
             log.warning("%s; going on with the list as it was", told)
 
     def fitted(self, task: Task) -> Task:
-        """Return a task that offers the tools of the config if it names none itself.
+        """Return a task as it is played here: its tools by the names they are offered under.
+
+        One that names no tools offers all that the config allows.
 
         Raises:
             TaskError: If a tool that it offers, or that its goal calls, is not there, its goal is
@@ -109,20 +111,21 @@ class ServerBackend:
         """
         if task.faults:
             raise TaskError(f"task {task.id}: faults can be seeded in the mock world only")
-        for name in task.tools:
-            self._check_there(task, name, self._mount.offered, "the tool")
+        tools = tuple(dict.fromkeys(one for name in task.tools for one in self._named(task, name)))
         for call in probes_of(task.goal):
-            self._check_there(task, call.name, self.tools.schemas, "its goal's tool")
+            if call.name not in self.tools.schemas:
+                raise _no_tool(task, call.name, self.tools.schemas)
             if problem := self.tools.validators[call.name].problem(call.arguments):
                 raise TaskError(f"task {task.id}: its goal's call: {problem}")
         for part in parts(task.goal):
             self._check_shown(task, part)
-        return task if task.tools else replace(task, tools=self._mount.offered)
+        return replace(task, tools=tools or self._mount.offered)
 
-    def _check_there(self, task: Task, name: str, known: Collection[str], what: str) -> None:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise TaskError(f'task {task.id}: {what} "{name}" is not offered by the servers{hint}')
+    def _named(self, task: Task, name: str) -> tuple[str, ...]:
+        found = self._mount.named(name)
+        if not found:
+            raise _no_tool(task, name, (*self._mount.offered, *(f"{s}/*" for s in self._servers)))
+        return found
 
     def _check_shown(self, task: Task, part: Goal) -> None:
         if isinstance(part, FinalState) and not self._world_server:
@@ -253,6 +256,11 @@ class ServerBackend:
         """Stop every server and remove every folder."""
         self._closed = True
         self._slots.close()
+
+
+def _no_tool(task: Task, name: str, known: Collection[str]) -> TaskError:
+    hint = did_you_mean(name, known)
+    return TaskError(f'task {task.id}: the tool "{name}" is not offered by the servers{hint}')
 
 
 def _watch(slot: Slot) -> FolderWatch | ToolResult | None:

@@ -40,6 +40,22 @@ class Mount:
     routes: Mapping[str, tuple[str, str]]
     offered: tuple[str, ...]
 
+    def named(self, name: str) -> tuple[str, ...]:
+        """Return the offered names that a task means by a name; none if there is no such tool.
+
+        Args:
+            name: An offered name, or `SERVER/TOOL`, or `SERVER/*` for all tools of a server. An
+                offered name never holds a slash.
+        """
+        if name in self.offered:
+            return (name,)
+        servers = ((offered, *self.routes[offered]) for offered in self.offered)
+        return tuple(
+            offered
+            for offered, server, tool in servers
+            if name in (f"{server}/{tool}", f"{server}/*")
+        )
+
     def route(self, call: ToolCall) -> tuple[str, ToolCall]:
         """Return the server that a call goes to, and the call as that server knows it."""
         server, name = self.routes[call.name]

@@ -8,8 +8,10 @@ A parent-death signal would not do: it fires when the *thread* that started the 
 what the server itself started never gets it.
 
 Whose a process is, is known by the variable `MCP_GYM_SERVER` in its environment, which children
-inherit and a stranger with a reused process id lacks; by its process group; and by its ancestors.
-Only a process that gave up all three is not found. Where there is no /proc, the group alone counts.
+inherit and a stranger with a reused process id lacks; by its process group; and by its ancestors,
+as long as they live. Only a process that has none of the three is not found: one that emptied its
+environment, left the group, and lost the server that started it, which may end by itself at the
+end of its input, before the reaper looks. Where there is no /proc, the group alone counts.
 """
 
 from __future__ import annotations

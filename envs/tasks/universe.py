@@ -30,13 +30,11 @@ from typing import Any
 from envs.errors import TaskError
 from rewards.codec import decode
 from rewards.episode import Task
-from rewards.errors import RewardsError, did_you_mean
+from rewards.errors import RewardsError
 from rewards.evaluators import check_evaluated
 from rewards.goals import Evaluated, Evaluator
 from rewards.strict_json import parse_json
 from rewards.validate import check_task
-
-Routes = Mapping[str, tuple[str, str]]
 
 FORMAT_REQUEST = "Give the final answer as one JSON value in this format:"
 
@@ -68,7 +66,7 @@ class _File:
     prepares: tuple[Any, ...] = ()
 
 
-def read_universe(paths: Iterable[str | Path], routes: Routes | None = None) -> list[Task]:
+def read_universe(paths: Iterable[str | Path]) -> list[Task]:
     """Return the tasks of MCP-Universe task files.
 
     A task's id is the name of its file without `.json`; its split is `test`, since the files are a
@@ -76,20 +74,18 @@ def read_universe(paths: Iterable[str | Path], routes: Routes | None = None) -> 
 
     Args:
         paths: Files, or folders whose `*.json` files are read in order of their names.
-        routes: Offered name -> server and the tool's name there (`Mount.routes`). Without it the
-            tasks name no tools, so that the environment offers its own.
 
     Returns:
         The tasks, in order.
 
     Raises:
-        TaskError: If a file cannot be read, judged or played; the message names the file, and the
-            evaluator where it is one.
+        TaskError: If a file cannot be read or judged; the message names the file, and the evaluator
+            where it is one. Whether its servers are there is for the environment to say.
     """
     seen: dict[str, Path] = {}
     tasks = []
     for path in _files(paths):
-        task = _read(path, routes)
+        task = _read(path)
         if task.id in seen:
             raise TaskError(f'{path}: the id "{task.id}" was used by {seen[task.id]} already')
         seen[task.id] = path
@@ -105,13 +101,13 @@ def _files(paths: Iterable[str | Path]) -> Iterator[Path]:
         yield from found
 
 
-def _read(path: Path, routes: Routes | None) -> Task:
+def _read(path: Path) -> Task:
     try:
         data = parse_json(path.read_text(encoding="utf-8-sig"))
         known = {one.name for one in fields(_File)}
         if isinstance(data, dict):
             data = {key: value for key, value in data.items() if key in known}
-        return _task(path.stem, decode(_File, data, "task"), routes)
+        return _task(path.stem, decode(_File, data, "task"))
     except OSError as error:
         raise TaskError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -120,14 +116,14 @@ def _read(path: Path, routes: Routes | None) -> Task:
         raise TaskError(f"{path}: {error}") from error
 
 
-def _task(name: str, file: _File, routes: Routes | None) -> Task:
+def _task(name: str, file: _File) -> Task:
     _check_supported(file)
     goal = Evaluated(tuple(Evaluator(test.func, test.op, test.value) for test in file.evaluators))
     task = Task(
         id=name,
         prompt=_prompt(file),
         goal=goal,
-        tools=() if routes is None else _tools(file.mcp_servers, routes),
+        tools=_tools(file.mcp_servers),
         domain=file.category,
         kind=file.category,
         split="test",
@@ -147,6 +143,8 @@ def _check_supported(file: _File) -> None:
         if test.op_args is not None:
             raise TaskError(f'evaluator {number}: op "{test.op}" with op_args is not supported')
         _check_variables(json.dumps(test.value), f"the value of evaluator {number}")
+    if file.mcp_servers and not _tools(file.mcp_servers):
+        raise TaskError("its servers name no tool; leave out an empty list of tools")
     _check_variables(file.question, "the question")
 
 
@@ -162,22 +160,10 @@ def _prompt(file: _File) -> str:
     return f"{file.question}\n\n{FORMAT_REQUEST}\n{shape}"
 
 
-def _tools(servers: Sequence[_Server], routes: Routes) -> tuple[str, ...]:
-    """Return the offered names of the tools that a task may use, in the order of `routes`."""
-    there: dict[str, list[str]] = {}
-    for server, tool in routes.values():
-        there.setdefault(server, []).append(tool)
-    wanted = {server.name: _allowed(server, there) for server in servers} or there
-    return tuple(name for name, (server, tool) in routes.items() if tool in wanted.get(server, ()))
-
-
-def _allowed(server: _Server, there: Mapping[str, Sequence[str]]) -> Sequence[str]:
-    if server.name not in there:
-        hint = did_you_mean(server.name, there)
-        raise TaskError(f'there is no server "{server.name}" (there are: {", ".join(there)}){hint}')
-    tools = there[server.name]
-    for tool in server.tools or ():
-        if tool not in tools:
-            hint = did_you_mean(tool, tools)
-            raise TaskError(f'the server "{server.name}" has no tool "{tool}"{hint}')
-    return tools if server.tools is None else server.tools
+def _tools(servers: Sequence[_Server]) -> tuple[str, ...]:
+    """Return the tools of a task as `SERVER/TOOL`; the environment knows what it offers them as."""
+    return tuple(
+        f"{server.name}/{tool}"
+        for server in servers
+        for tool in (("*",) if server.tools is None else server.tools)
+    )

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 from http_server import McpProcess
-from playing import PATIENT, SHORT, nothing_left, play, starts, task, toy, turn
-from toy_server import listed
 
 from envs.backends import open_backend
 from envs.client import Deadlines
@@ -24,26 +22,18 @@ from envs.errors import (
     ToolListError,
 )
 from envs.evidence import FolderWatch
-from envs.mcp_env import MCPGymEnv
 from envs.servers.backend import ServerBackend
 from envs.servers.config import ServerConfig
 from rewards.episode import Outcome, Status, ToolCall, ToolResult
 from rewards.evidence import probe_key
 from rewards.goals import AnyOf, FinalAnswer, FinalState, FolderState, NoCall, Probe, WantedEntry
+from tests.envs.servers.playing import PATIENT, SHORT, Opener, play, starts, task, toy, turn
+from tests.envs.servers.steered_server import listed
 from tests.envs.servers.test_process import alive, wait_for
 
 MakeBackend = Callable[..., ServerBackend]
 
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path) -> Iterator[None]:
-    with nothing_left(tmp_path / "temporary"):
-        yield
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "toy"
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 @pytest.fixture
@@ -129,7 +119,7 @@ def test_a_task_whose_goal_cannot_be_judged_here_is_refused(backend: MakeBackend
     opened = backend()
     goals = {
         "about the state of a world": FinalState({"a": {"b": None}}),
-        'goal\'s tool "recal" is not offered': Probe("recal", {}, "", 1),
+        'the tool "recal" is not offered': Probe("recal", {}, "", 1),
         "goal's call: bad arguments": Probe("write", {"path": 1, "text": "x"}, "", 1),
     }
     for problem, goal in goals.items():
@@ -272,14 +262,15 @@ def test_a_server_that_does_not_start_ends_the_episode_and_the_next_reset_works(
     assert call(opened, "recall").status is Status.OK
 
 
-def test_an_episode_without_servers_is_truncated_even_if_it_calls_nothing(folder: Path) -> None:
-    env = MCPGymEnv([task(NoCall())], servers=[toy(folder)], deadlines=PATIENT)
+def test_an_episode_without_servers_is_truncated_even_if_it_calls_nothing(
+    opened: Opener, folder: Path
+) -> None:
+    env = opened(toy(folder), goal=NoCall())
     (folder / "broken").touch()
     episodes = [play(env, "I would rather not.") for _ in range(3)]
     assert (episodes[-1].truncated, episodes[-1].total_reward) == (True, 0.0)
     assert episodes[-1].status is Status.SERVER_START_FAILED
     assert episodes[0].success
-    env.close()
 
 
 def test_a_server_that_never_starts_is_an_error_of_the_environment(
@@ -354,31 +345,31 @@ def test_a_slot_that_was_never_reset_cannot_be_played(backend: MakeBackend) -> N
 # --- evidence -------------------------------------------------------------------------------------
 
 
-def test_a_probe_is_called_where_the_goal_is_judged(folder: Path) -> None:
+def test_a_probe_is_called_where_the_goal_is_judged(opened: Opener, folder: Path) -> None:
     goal = Probe("recall", {}, "[0]", "milk")
-    env = MCPGymEnv([task(goal, "remember")], servers=[toy(folder)], deadlines=PATIENT)
+    env = opened(toy(folder), goal=goal, tools=["remember"])
     episode = play(env, turn("remember", text="eggs"), turn("remember", text="milk"))
     key = probe_key(ToolCall("recall", {}))
     assert [one.probes[key].text for one in episode.turns] == ['["eggs"]', '["eggs", "milk"]']
     assert play(env, turn("remember", text="milk")).success
-    env.close()
 
 
-def test_a_probe_that_meets_a_fault_ends_the_episode_without_a_reward(folder: Path) -> None:
+def test_a_probe_that_meets_a_fault_ends_the_episode_without_a_reward(
+    opened: Opener, folder: Path
+) -> None:
     goal = Probe("nap", {"seconds": 600}, "", "rested")
-    env = MCPGymEnv([task(goal, "recall")], servers=[toy(folder)], deadlines=SHORT)
+    env = opened(toy(folder), goal=goal, tools=["recall"], deadlines=SHORT)
     episode = play(env, turn("recall"))
     assert (episode.status, episode.truncated) == (Status.TIMEOUT, True)
     assert episode.total_reward == 0
-    env.close()
 
 
 @pytest.mark.parametrize("reset", ["restart", "keep"])
-def test_a_folder_is_compared_with_the_start_of_its_episode(folder: Path, reset: str) -> None:
+def test_a_folder_is_compared_with_the_start_of_its_episode(
+    opened: Opener, folder: Path, reset: str
+) -> None:
     goal = FolderState({"out.txt": WantedEntry(text="done")})
-    env = MCPGymEnv(
-        [task(goal)], servers=[toy(folder, reset=reset)], deadlines=PATIENT, max_turns=2
-    )
+    env = opened(toy(folder, reset=reset), goal=goal, max_turns=2)
     assert play(env, turn("write", path="out.txt", text="done")).success
     if reset == "keep":  # its folder outlives the episode
         assert not play(env, turn("write", path="out.txt", text="done")).success
@@ -387,30 +378,26 @@ def test_a_folder_is_compared_with_the_start_of_its_episode(folder: Path, reset:
         episode = play(env, *both)
         assert episode.turns[0].outcome is Outcome.TOOL_EXECUTION
         assert not episode.success  # there is another file beside it
-    env.close()
 
 
 def test_the_folder_is_that_of_the_servers_which_work_in_one(
-    server: McpProcess, folder: Path
+    opened: Opener, server: McpProcess, folder: Path
 ) -> None:
     remote = ServerConfig("web", "http", url=server.url, reset="keep", episode_header="x-episode")
     goal = FolderState({"out.txt": WantedEntry(text="done")})
-    env = MCPGymEnv(
-        [task(goal, "toy_write")], servers=[remote, toy(folder, reset="keep")], deadlines=PATIENT
-    )
+    env = opened(remote, toy(folder, reset="keep"), goal=goal, tools=["toy_write"])
     assert play(env, turn("toy_write", path="out.txt", text="done")).success
-    env.close()
 
 
 def test_a_folder_that_cannot_be_watched_is_an_infrastructure_fault(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Opener, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FolderWatch.__init__, "__defaults__", (100, 1000))
     template = tmp_path / "template"
     template.mkdir()
     goal = FolderState({"out.txt": WantedEntry(text="done")})
     servers = [toy(folder, template=template)]
-    env = MCPGymEnv([task(goal)], servers=servers, deadlines=PATIENT)
+    env = opened(*servers, goal=goal)
     scattered = play(env, turn("scatter", number=200))
     (template / "big").write_bytes(b"x" * 2000)
     full_from_the_start = [play(env, turn("recall")) for _ in range(2)][-1]
@@ -419,7 +406,51 @@ def test_a_folder_that_cannot_be_watched_is_an_infrastructure_fault(
         assert episode.total_reward == 0
     (template / "big").unlink()
     assert [play(env, turn("recall")).status for _ in range(2)][-1] is Status.OK
-    env.close()
+
+
+def show_world(folder: Path, changes: str, digest: str = '{"digest": "abc"}') -> None:
+    folder.mkdir(exist_ok=True)
+    world = {"world://changes": changes, "world://digest": digest}
+    (folder / "world.json").write_text(json.dumps(world))
+
+
+def test_the_state_that_a_server_shows_of_itself_is_evidence(opened: Opener, folder: Path) -> None:
+    show_world(folder, "{}")
+    goal = FinalState({"rows": {"1": {"a": 2}}}, digest="abc")
+    env = opened(toy(folder), goal=goal)
+    env.reset()
+    assert env.step(turn("recall"))[4]["outcome"] == Outcome.TOOL_EXECUTION
+    show_world(folder, '{"rows": {"1": {"a": 2}}}')
+    *_, info = env.step(turn("recall"))
+    assert info["episode"].success
+    assert info["episode"].turns[1].state_digest == "abc"
+
+
+@pytest.mark.parametrize(
+    ("changes", "digest"), [("[1]", "{}"), ("{}", "{}"), ("no json", "{}"), ("{}", "[]")]
+)
+def test_a_state_that_cannot_be_read_is_an_infrastructure_fault(
+    opened: Opener, folder: Path, changes: str, digest: str
+) -> None:
+    show_world(folder, "{}")
+    goal = FinalState({}, digest="abc")
+    env = opened(toy(folder), goal=goal)
+    env.reset()
+    show_world(folder, changes, digest)
+    *_, info = env.step(turn("recall"))
+    assert (info["status"], info["episode"].total_reward) == (Status.BAD_RESULT, 0.0)
+
+
+def test_a_server_that_cannot_say_what_it_shows_shows_nothing(
+    backend: MakeBackend, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.mkdir()
+    (folder / "world.json").write_text("[1]")
+    opened = backend()
+    assert "resources cannot be listed" in caplog.text
+    assert opened.fitted(task()).tools
+    with pytest.raises(TaskError, match="no server shows"):
+        opened.fitted(task(FinalState({})))
 
 
 # --- opening --------------------------------------------------------------------------------------

@@ -40,6 +40,17 @@ def test_the_tools_of_several_servers_are_prefixed_and_lead_back() -> None:
     assert found.route(ToolCall("my_mail_read", {})) == ("my mail", ToolCall("read", {}))
 
 
+def test_a_task_may_name_tools_as_offered_by_their_server_or_all_of_a_server() -> None:
+    served = {"files": ["read", "write"], "my mail": ["read"]}
+    tools = {server: [tool(name) for name in names] for server, names in served.items()}
+    found = mount(tools, {"files": ["read"], "my mail": ["read"]})
+    assert found.named("my_mail_read") == ("my_mail_read",)
+    assert found.named("my mail/read") == ("my_mail_read",)
+    assert found.named("files/*") == ("files_read",)
+    for nothing in ("files/write", "files_write", "files/", "mail/*", "*"):
+        assert found.named(nothing) == ()
+
+
 def test_names_that_clash_are_numbered() -> None:
     found = mounted({"a": ["b_c", "b.c", "b c"], "a_b": ["c"]})
     assert found.routes == {

@@ -6,27 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playing import PATIENT, nothing_left, starts, toy
 
 from envs.client import Deadlines
 from envs.errors import ClientError, ServerStartError
 from envs.servers.config import ServerConfig
 from envs.servers.pool import Pool
 from envs.servers.stand import Eras, Stand
+from tests.envs.servers.playing import PATIENT, starts, toy
 from tests.envs.servers.test_process import alive, wait_for
 
 MakePool = Callable[..., Pool]
 
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path) -> Iterator[None]:
-    with nothing_left(tmp_path / "temporary"):
-        yield
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "toy"
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from envs.servers.reaper import MARKER, Reaper, Server, family, kill_family, rea
 from tests.envs.servers.test_process import alive, wait_for
 
 ROOT = Path(__file__).parents[3]
+TOKEN = f"sleeper of {os.getpid()}"  # tests in other processes have sleepers too
 SLEEP = [sys.executable, "-I", "-S", "-c", "import time; print(1, flush=True); time.sleep(600)"]
 
 TRAINER = """
@@ -28,7 +29,8 @@ reaper().watch_folder(sys.argv[1] + "-kept")
 reaper().forget_folder(sys.argv[1] + "-kept")
 pids = []
 for _ in range(2):
-    server = event_loop().run(start(), 60)
+    # One that ends by itself, before the reaper looks, leaves its `_bare` child unknown.
+    server = event_loop().run(start("stubborn"), 60)
     pids += [server.pid, *event_loop().run(call(server, "kin"), 60)]
 child = 0
 if "fork" in sys.argv:
@@ -42,9 +44,9 @@ time.sleep(600)
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own that carries the token "sleeper"."""
+    """A process in a group of its own that carries the token."""
     with subprocess.Popen(
-        SLEEP, env={MARKER: "sleeper"}, start_new_session=True, stdout=subprocess.PIPE
+        SLEEP, env={MARKER: TOKEN}, start_new_session=True, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout
         process.stdout.readline()
@@ -102,7 +104,7 @@ def test_there_is_one_reaper_in_a_process() -> None:
 def test_a_server_that_is_watched_dies_with_the_trainer(
     watcher: Reaper, sleeper: subprocess.Popen[bytes]
 ) -> None:
-    watcher.watch(Server("sleeper"))
+    watcher.watch(Server(TOKEN))
     end(watcher)
     assert sleeper.wait(60) == -signal.SIGKILL
 
@@ -110,8 +112,8 @@ def test_a_server_that_is_watched_dies_with_the_trainer(
 def test_a_server_that_is_forgotten_lives_on(
     watcher: Reaper, sleeper: subprocess.Popen[bytes]
 ) -> None:
-    watcher.watch(Server("sleeper", sleeper.pid, started_at(sleeper.pid)))
-    watcher.forget("sleeper")
+    watcher.watch(Server(TOKEN, sleeper.pid, started_at(sleeper.pid)))
+    watcher.forget(TOKEN)
     end(watcher)
     assert sleeper.poll() is None
 
@@ -121,7 +123,7 @@ def test_a_reaper_that_is_killed_is_replaced_and_its_successor_knows_everything(
 ) -> None:
     folder = tmp_path / "scratch"
     folder.mkdir()
-    watcher.watch(Server("sleeper"))
+    watcher.watch(Server(TOKEN))
     watcher.watch_folder(folder)
     first = watcher._watcher
     os.kill(first, signal.SIGKILL)
@@ -141,9 +143,9 @@ def test_a_stranger_with_a_reused_id_is_spared(sleeper: subprocess.Popen[bytes])
 
 
 def test_a_process_is_known_by_its_token_alone(sleeper: subprocess.Popen[bytes]) -> None:
-    assert kill_family([Server("sleeper")]) == {sleeper.pid}
+    assert kill_family([Server(TOKEN)]) == {sleeper.pid}
     assert sleeper.wait(60) == -signal.SIGKILL
-    assert kill_family([Server("sleeper")]) == set()
+    assert kill_family([Server(TOKEN)]) == set()
     assert started_at(sleeper.pid) == 0
 
 
@@ -151,7 +153,7 @@ def test_without_proc_the_group_is_killed(
     sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(module, "_PROC", tmp_path / "none")
-    assert kill_family([Server("sleeper", sleeper.pid), Server("not started")]) == set()
+    assert kill_family([Server(TOKEN, sleeper.pid), Server("not started")]) == set()
     assert sleeper.wait(60) == -signal.SIGKILL
 
 

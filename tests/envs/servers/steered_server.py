@@ -1,8 +1,9 @@
 """A small MCP server with a state, steered by files; standard library only, so it starts at once.
 
-    python -I -S toy_server.py FOLDER
+    python -I -S steered_server.py FOLDER
 
 FOLDER/tools.json    the tools that it lists, when it is asked for them
+FOLDER/world.json    the texts of its resources, by URI; without it there are none
 FOLDER/broken        if there is such a file, it exits at its start
 FOLDER/silent        the same, it says nothing
 FOLDER/starts        each start adds its process id
@@ -74,6 +75,7 @@ TOOLS = {
     tool.__name__: tool
     for tool in (remember, recall, forget, where, write, fill, scatter, nap, complain, die)
 }
+METHODS = ("initialize", "tools/list", "tools/call", "resources/list", "resources/read")
 READING = ("recall", "where")
 TYPES = {"str": "string", "int": "integer", "float": "number"}
 
@@ -90,12 +92,23 @@ def listed() -> list[dict[str, Any]]:
     return found
 
 
+def resources(folder: Path, params: dict[str, Any]) -> dict[str, Any]:
+    file = folder / "world.json"
+    texts = json.loads(file.read_text()) if file.exists() else {}
+    if "uri" in params:
+        return {"contents": [{"uri": params["uri"], "text": texts[params["uri"]]}]}
+    return {"resources": [{"uri": uri, "name": uri} for uri in texts]}
+
+
 def handle(folder: Path, message: dict[str, Any]) -> dict[str, Any]:
     method, params = message["method"], message.get("params", {})
     if method == "initialize":
         info = {"name": "toy", "version": "1"}
         version = params["protocolVersion"]
-        return {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}
+        able = {"tools": {}, "resources": {}}
+        return {"protocolVersion": version, "capabilities": able, "serverInfo": info}
+    if method.startswith("resources/"):
+        return resources(folder, params)
     if method == "tools/list":
         file = folder / "tools.json"
         return {"tools": json.loads(file.read_text()) if file.exists() else listed()}
@@ -123,7 +136,7 @@ def main() -> None:
         if "id" not in message:
             continue
         answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
-        if message["method"] in ("initialize", "tools/list", "tools/call"):
+        if message["method"] in METHODS:
             answer["result"] = handle(folder, message)
         else:
             answer["error"] = {"code": -32601, "message": "no such method"}
