@@ -29,7 +29,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export PYTHONUNBUFFERED ?= 1
 
-.PHONY: help install train test servers test-servers lint coverage check clean
+.PHONY: help install train test servers test-servers test-examples lint coverage check clean
 
 help:
 	@sed -n '3,7s/^# *//p' Makefile
@@ -75,6 +75,11 @@ $(SERVERS_STAMP): tests/servers/package-lock.json tests/servers/requirements.txt
 # Without the servers these tests are skipped; here that would be a failure.
 test-servers: $(STAMP) $(SERVERS_STAMP)
 	MCP_GYM_REQUIRE_SERVERS=1 $(BIN)/python -m pytest tests/servers $(PYTEST_ARGS)
+
+# The same for the packages that the examples are written for.
+test-examples: $(STAMP)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python tests/examples/peers.py
+	MCP_GYM_REQUIRE_PEERS=1 $(BIN)/python -m pytest -m slow tests/examples $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

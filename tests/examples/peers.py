@@ -3,11 +3,12 @@
     python tests/examples/peers.py
 
 makes a virtual environment for each under .cache/peers. Without it the tests that need one are
-skipped.
+skipped, or fail where MCP_GYM_REQUIRE_PEERS is set (`make test-examples`).
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -48,7 +49,8 @@ def install(name: str) -> None:
 def python_of(name: str) -> str:
     """Return the Python of a peer's environment; skip the test where there is none."""
     if not (PLACE / name / ".complete").exists():
-        pytest.skip(f"{name} is not installed; run: python tests/examples/peers.py")
+        refuse = pytest.fail if "MCP_GYM_REQUIRE_PEERS" in os.environ else pytest.skip
+        refuse(f"{name} is not installed; run: python tests/examples/peers.py")
     return str(PLACE / name / "bin" / "python")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from gymnasium.vector import VectorEnv
 
 from envs.policies import Oracle
+from envs.servers.__main__ import main
 from envs.tasks.prove import play, problems
 from rewards.episode import Episode, Task
 from tests.servers.real_servers import PROGRAMS, REAL_SERVERS, RealServer, memory_task
@@ -57,6 +59,14 @@ def play_side_by_side(env: VectorEnv, tasks: Sequence[Task]) -> list[Episode]:
 
 def outcome(episode: Episode) -> str:
     return "solved" if episode.success else f"{episode.status}: {episode.turns[-1].why}"
+
+
+def test_check_starts_it_and_lists_its_tools(
+    server: RealServer, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", config]) == 0
+    row = rf"{server.name} +[\d.]+ s +20\d\d-\d\d-\d\d \(\w+\) +[1-9]\d* .* restart +[0-9a-f]{{12}}"
+    assert re.search(row, capsys.readouterr().out)
 
 
 def test_a_task_is_solved_by_its_reference_and_not_by_doing_nothing(
