@@ -9,12 +9,48 @@ float64); the cost falls from G * (P + R) tokens to P + G * R, and nothing is pa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from agents.attention import no_mask, use_layouts
 from agents.packed import PackedLayout
+
+
+@dataclass(frozen=True)
+class CompletionStates:
+    """The model's last hidden states where it was about to say tokens of completions.
+
+    Attributes:
+        hidden: One state for each wanted token: that at the token before it (wanted, size).
+        logits: What the model's head makes of them (wanted, vocabulary), as float32 or more.
+        targets: The wanted tokens (wanted,).
+        places: Row and column of each wanted token among the completions.
+        shape: Number of completions, length of the longest.
+    """
+
+    hidden: torch.Tensor
+    logits: torch.Tensor
+    targets: torch.Tensor
+    places: tuple[torch.Tensor, torch.Tensor]
+    shape: tuple[int, int]
+
+    def spread(self, values: torch.Tensor) -> torch.Tensor:
+        """Return one value for each wanted token (wanted,) in its place: `shape`, 0 elsewhere."""
+        return values.new_zeros(self.shape).index_put(self.places, values)
+
+    def scores(self, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return log-probabilities and entropies, each of `shape`.
+
+        Args:
+            temperature: The logits are divided by it.
+        """
+        log_probs = (self.logits / temperature).log_softmax(-1)
+        with torch.no_grad():
+            entropies = -(log_probs.exp() * log_probs).sum(-1)
+        chosen = log_probs.gather(-1, self.targets[:, None])[:, 0]
+        return self.spread(chosen), self.spread(entropies)
 
 
 def completion_log_probs(
@@ -38,6 +74,16 @@ def completion_log_probs(
         Two float tensors (rows, longest completion); 0 where nothing is asked for and after the
         end of a completion.
     """
+    return completion_states(model, prompts, completions, wanted).scores(temperature)
+
+
+def completion_states(
+    model: Any,
+    prompts: Sequence[tuple[int, ...]],
+    completions: Sequence[Sequence[int]],
+    wanted: torch.Tensor | None = None,
+) -> CompletionStates:
+    """Return what `completion_log_probs` reads its results off; arguments as there."""
     device = next(model.parameters()).device
     unique: dict[tuple[int, ...], int] = {}
     owner = [unique.setdefault(tuple(prompt), len(unique)) for prompt in prompts]
@@ -69,19 +115,11 @@ def completion_log_probs(
         use_cache=False,
         layout=layout,
     ).last_hidden_state[0]
-    targets = torch.tensor(packed, device=device)[-len(asked) :][asked]
     hidden = hidden.index_select(0, torch.tensor(before, device=device)[asked])
-    logits = model.get_output_embeddings()(hidden).float() / temperature
-    width = max(len(completion) for completion in completions)
-    there = (places[0][asked], places[1][asked])
-    empty = torch.zeros(len(completions), width, device=device, dtype=logits.dtype)
-    log_probs, entropies = _scores(logits, targets)
-    return empty.index_put(there, log_probs), empty.index_put(there, entropies)
-
-
-def _scores(logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the log-probability of each id and the entropy of its distribution."""
-    log_probs = logits.log_softmax(-1)
-    with torch.no_grad():
-        entropy = -(log_probs.exp() * log_probs).sum(-1)
-    return log_probs.gather(-1, ids[:, None])[:, 0], entropy
+    return CompletionStates(
+        hidden,
+        model.get_output_embeddings()(hidden).float(),
+        torch.tensor(packed, device=device)[-len(asked) :][asked],
+        (places[0][asked], places[1][asked]),
+        (len(completions), max(len(completion) for completion in completions)),
+    )

@@ -1,8 +1,9 @@
 """Summaries: policies side by side, and the stages of a training run.
 
-`sft.train` records the stages `base` and `sft`, `rl.grpo` records `grpo`, all on the same test
-tasks, as `RUN_DIR/episodes/STAGE.jsonl`. Every figure of `RUN_DIR/summary.json` and of
-`python -m rl.report` is made from these files, so that it can be made again.
+`sft.train` records the stages `base` and `sft`, `rl.grpo` records `grpo` and `rl.ppo` records
+`ppo`, all on the same test tasks, as `RUN_DIR/episodes/STAGE.jsonl`. Every figure of
+`RUN_DIR/summary.json` and of `python -m rl.report` is made from these files, so that it can be made
+again.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from rewards.episode import Episode
 from rewards.errors import did_you_mean
 from rewards.serialise import read_episodes, write_episodes
 
-STAGES = ("base", "sft", "grpo")
-"""In the order in which they are trained."""
+STAGES = ("base", "sft", "grpo", "ppo")
+"""In the order in which they are shown."""
+
+TRAINED_FROM = {"base": (), "sft": ("base",), "grpo": ("base", "sft"), "ppo": ("base", "sft")}
+"""The stages that each is trained on top of."""
 
 
 class Summary(TypedDict):
@@ -65,8 +69,9 @@ def record_stage(run_dir: str | Path, stage: str, episodes: Sequence[Episode]) -
     """
     path = stage_file(run_dir, stage)
     write_episodes(path, episodes)
-    for later in STAGES[STAGES.index(stage) + 1 :]:
-        stage_file(run_dir, later).unlink(missing_ok=True)
+    for later in STAGES:
+        if stage in TRAINED_FROM[later]:
+            stage_file(run_dir, later).unlink(missing_ok=True)
     return path
 
 
@@ -81,12 +86,17 @@ def read_stages(run_dir: str | Path) -> dict[str, list[Episode]]:
 
 
 def summarise_stages(run_dir: str | Path) -> Summary:
-    """Return the figures of the stages that a run has recorded, base against GRPO included."""
+    """Return the figures of the stages that a run has recorded.
+
+    Each stage is compared with the one before it, and with all that it was trained from.
+    """
     stages = read_stages(run_dir)
     summary = summarise(stages)
-    if len(stages) == len(STAGES):
-        first, last = STAGES[0], STAGES[-1]
-        summary["mcnemar"][pair_name(first, last)] = compare(stages[first], stages[last])
+    for stage in stages:
+        for earlier in TRAINED_FROM[stage]:
+            if earlier in stages:
+                compared = compare(stages[earlier], stages[stage])
+                summary["mcnemar"].setdefault(pair_name(earlier, stage), compared)
     return summary
 
 

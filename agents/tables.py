@@ -12,7 +12,7 @@ from rewards.episode import Outcome
 
 Row = list[str]
 
-STAGE_TITLES = {"base": "base", "sft": "SFT", "grpo": "GRPO"}
+STAGE_TITLES = {"base": "base", "sft": "SFT", "grpo": "GRPO", "ppo": "PPO"}
 
 PART_TITLES: Mapping[Part, str] = {
     "success": "success",
@@ -164,11 +164,13 @@ def notes(summary: Summary) -> list[str]:
     if last and policies[last]["kinds"]:
         kind, figure = lowest_kind(policies[last]["kinds"])
         lines.append(f"lowest kind after {title}: {kind} {with_n(figure)}")
-    if {"sft", "grpo"} <= policies.keys():
-        change = largest_loss(policies["sft"]["kinds"], policies["grpo"]["kinds"])
-        if change:
-            points = f"{change.points:+.1f} points"
-            lines.append(f"worst change of a kind from SFT to GRPO: {change.kind} {points}")
+    for stage in ("grpo", "ppo"):
+        if {"sft", stage} <= policies.keys():
+            change = largest_loss(policies["sft"]["kinds"], policies[stage]["kinds"])
+            if change:
+                points = f"{change.kind} {change.points:+.1f} points"
+                title = STAGE_TITLES[stage]
+                lines.append(f"worst change of a kind from SFT to {title}: {points}")
     for name, test in summary["mcnemar"].items():
         pairs = sum(test[part]["n"] for part in PARTS)
         either = sum(test[part]["either"] for part in PARTS)

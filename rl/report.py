@@ -1,6 +1,6 @@
 """`python -m rl.report`: what the stages of a run came to, from their stored test episodes.
 
-    python -m rl.report --run_dir runs              one run: table, summary.json, curve.png
+    python -m rl.report --run_dir runs              one run: table, summary.json, curve-grpo.png
     python -m rl.report --seeds runs/seed0 runs/seed1 runs/seed2    one markdown row per run
 
 Nothing is played again: `sft.train` and `rl.grpo` stored the episodes, and every figure is made
@@ -17,7 +17,15 @@ from typing import Any
 
 from agents.cli import fail, parse_flags, say
 from agents.figures import PolicyFigures
-from agents.summary import STAGES, Summary, stage_file, summarise_stages, write_stage_summary
+from agents.summary import (
+    STAGES,
+    TRAINED_FROM,
+    Summary,
+    pair_name,
+    stage_file,
+    summarise_stages,
+    write_stage_summary,
+)
 from agents.tables import (
     bad_turn_share,
     largest_loss,
@@ -35,8 +43,8 @@ from rl.plots import MetricsError, plot_curve, read_metrics
 PROGRAM = "python -m rl.report"
 
 DESCRIPTION = (
-    "Show what base, SFT and GRPO came to on the same test tasks. Reads the episodes that "
-    "sft.train and rl.grpo stored in RUN_DIR/episodes; plays nothing."
+    "Show what base, SFT, GRPO and PPO came to on the same test tasks. Reads the episodes that "
+    "sft.train, rl.grpo and rl.ppo stored in RUN_DIR/episodes; plays nothing."
 )
 
 COMMANDS = {
@@ -44,12 +52,14 @@ COMMANDS = {
     "sft": "python -m sft.train",
     "grpo": "python -m rl.grpo",
 }
+"""What records each stage of the main job."""
 
 SEED_HEADER = [
     "run",
     "base",
     "SFT",
     "GRPO",
+    "PPO",
     "gain",
     "p",
     "phrasing",
@@ -63,10 +73,10 @@ SEED_HEADER = [
 ]
 
 SEED_LEGEND = (
-    "Success in % [Wilson 95 %] on tasks that need tools; gain: points from SFT to GRPO; p: exact "
-    "McNemar, SFT against GRPO; the rest after the run's last stage: held-out parts, abstention, "
-    "turns with invalid JSON or a structural fail (% of turns on `success` tasks), kinds of task, "
-    "the largest loss of a kind from SFT to GRPO. A dash: the run has no such stage."
+    "Success in % [Wilson 95 %] on tasks that need tools; gain: points from SFT to the run's last "
+    "stage; p: exact McNemar of the two; the rest after the last stage: held-out parts, "
+    "abstention, turns with invalid JSON or a structural fail (% of turns on `success` tasks), "
+    "kinds of task, the largest loss of a kind since SFT. A dash: the run has no such stage."
 )
 
 
@@ -101,16 +111,19 @@ def read_run(run_dir: str | Path) -> Summary:
     return summary
 
 
-def write_curve(run_dir: str | Path) -> Path | None:
-    """Draw `RUN_DIR/curve.png` from `RUN_DIR/grpo/metrics.jsonl`; None without that file.
+def write_curves(run_dir: str | Path) -> list[Path]:
+    """Draw `RUN_DIR/curve-STAGE.png` from `RUN_DIR/STAGE/metrics.jsonl`, for GRPO and PPO.
 
     Raises:
-        MetricsError: The file is damaged.
+        MetricsError: A file is damaged.
     """
-    metrics = Path(run_dir) / "grpo" / "metrics.jsonl"
-    if not metrics.is_file():
-        return None
-    return plot_curve(read_metrics(metrics), Path(run_dir) / "curve.png", f"GRPO, {run_dir}")
+    drawn = []
+    for stage in ("grpo", "ppo"):
+        metrics = Path(run_dir) / stage / "metrics.jsonl"
+        if metrics.is_file():
+            curve = Path(run_dir) / f"curve-{stage}.png"
+            drawn.append(plot_curve(read_metrics(metrics), curve, f"{stage.upper()}, {run_dir}"))
+    return drawn
 
 
 def seed_table(run_dirs: Sequence[str]) -> str:
@@ -140,10 +153,9 @@ def _report(run_dir: str) -> None:
     summary = read_run(run_dir)
     say(stage_table(summary))
     say(f"\nwrote {write_stage_summary(run_dir)}")
-    curve = write_curve(run_dir)
-    if curve:
+    for curve in write_curves(run_dir):
         say(f"wrote {curve}")
-    missing = [stage for stage in STAGES if stage not in summary["policies"]]
+    missing = [stage for stage in COMMANDS if stage not in summary["policies"]]
     if missing:
         say(f"next: {COMMANDS[missing[0]]}   (stage {missing[0]} has not been recorded yet)")
     else:
@@ -153,14 +165,14 @@ def _report(run_dir: str) -> None:
 
 def _seed_cells(summary: Summary) -> list[str]:
     stages = summary["policies"]
-    last = stages[[name for name in STAGES if name in stages][-1]]
-    sft, grpo = stages.get("sft"), stages.get("grpo")
+    name = list(stages)[-1]
+    sft, last = stages.get("sft"), stages[name]
     gain = p = change = "-"
-    if sft and grpo:
-        rates: list[Any] = [one["success"]["rate"] for one in (sft, grpo)]
+    if sft and "sft" in TRAINED_FROM[name]:
+        rates: list[Any] = [one["success"]["rate"] for one in (sft, last)]
         gain = "-" if None in rates else f"{100 * (rates[1] - rates[0]):+.1f}"
-        p = p_value(summary["mcnemar"]["sft->grpo"]["success"]["p"])
-        loss = largest_loss(sft["kinds"], grpo["kinds"])
+        p = p_value(summary["mcnemar"][pair_name("sft", name)]["success"]["p"])
+        loss = largest_loss(sft["kinds"], last["kinds"])
         change = f"{loss.kind} {loss.points:+.1f}" if loss else "-"
     return [
         *(with_interval(stages[one]["success"]) if one in stages else "-" for one in STAGES),

@@ -24,7 +24,7 @@ from agents.engine import SamplingConfig
 from agents.merged import folded_adapter
 from agents.players import LanguagePlayer
 from agents.rollout import Trajectory, open_envs, rollout
-from agents.shared_prompt import completion_log_probs
+from agents.shared_prompt import CompletionStates, completion_states
 from envs.backends import ServerSource
 from envs.vector_env import MCPVectorEnv
 from rewards.episode import MODEL_STATUSES, Episode, Outcome, Task
@@ -32,6 +32,7 @@ from rewards.goal_checks import forbids_calls, needs_call
 from rewards.goals import Goal
 from rewards.serialise import episode_to_json
 from rl.curriculum import Curriculum
+from rl.distributed import as_forward
 from rl.faults import StopOnFaults
 
 Reward = Callable[..., list[float | None]]
@@ -45,8 +46,8 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         reward: Scores stored episodes (see `rewards/trl_rewards.py`).
         sampling: How turns are sampled; its seed is combined with the step.
         max_turns: Turn limit of the environment.
-        gate_groups: Give no gradient to groups without any success.
         log_dir: Where `metrics.jsonl` and `rollouts.jsonl` are written.
+        gate_groups: Give no gradient to groups without any success.
         guided: Episodes of each group whose first token is held to what the task needs: a call, or
             none. Where the policy is sure of the wrong one, no episode of a group would ever show
             it the other, and the group would teach nothing.
@@ -64,8 +65,8 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         reward: Reward,
         sampling: SamplingConfig,
         max_turns: int,
-        gate_groups: bool,
         log_dir: Path,
+        gate_groups: bool = False,
         guided: int = 0,
         faults: StopOnFaults | None = None,
         servers: ServerSource | None = None,
@@ -110,7 +111,9 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         started = time.monotonic()
         tasks = self._deal(len(prompts))
         model = self.accelerator.unwrap_model(self.model)
+        # Processes play other tasks, and must not draw the same numbers for them.
         seed = hash((self._sampling.seed, self.state.global_step)) % 2**31
+        seed += self.accelerator.process_index
         sampling = replace(self._sampling, temperature=self.temperature, seed=seed)
         player = LanguagePlayer(model, self.processing_class, sampling, "rollout")
         share = -(-len(tasks) // self._workers)
@@ -123,9 +126,15 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             envs=self._environments(share),
             calls_first=self._calls_first(tasks),
         )
-        self._faults.note([trajectory.episode for trajectory in played])
-        self._note_results(self._free([trajectory.episode for trajectory in played]))
-        self._note_rollouts(played, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        episodes = self._everywhere([trajectory.episode for trajectory in played])
+        self._faults.note(episodes)
+        self._curriculum.note(
+            (one.task.kind, one.success)
+            for one in self._free(episodes)
+            if one.status in MODEL_STATUSES
+        )
+        self._note_rollouts(episodes, sampled_entropy(played), seconds)
         return trl_rows(played, self.processing_class.eos_token_id)
 
     def _deal(self, rows: int) -> list[Task]:
@@ -139,27 +148,24 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         return [dealt[i // self.num_generations] for i in range(first, first + rows)]
 
     def _calls_first(self, tasks: Sequence[Task]) -> list[bool | None]:
-        """Return what the first turn of each row is held to (see `rollout`)."""
-        rows = zip(tasks, self._are_guided(len(tasks)), strict=True)
-        return [calls_first(task.goal) if is_held else None for task, is_held in rows]
+        """Return what the first turn of each row of this process is held to (see `rollout`)."""
+        first = len(tasks) * self.accelerator.process_index
+        return [
+            calls_first(task.goal) if self._is_guided(row) else None
+            for row, task in enumerate(tasks, start=first)
+        ]
 
     def _free(self, episodes: Sequence[Episode]) -> list[Episode]:
-        """Return the episodes that show what the policy does by itself."""
-        rows = zip(episodes, self._are_guided(len(episodes)), strict=True)
-        return [episode for episode, is_held in rows if not is_held]
+        """Return the episodes, of all processes, that show what the policy does by itself."""
+        return [one for row, one in enumerate(episodes) if not self._is_guided(row)]
 
-    def _are_guided(self, rows: int) -> list[bool]:
-        """Return for each row of this process whether it is one of its group's guided ones."""
-        first = rows * self.accelerator.process_index
-        return [i % self.num_generations < self._guided for i in range(first, first + rows)]
+    def _is_guided(self, row: int) -> bool:
+        """Return whether a row, counted over all processes, is a guided one of its group."""
+        return bool(row % self.num_generations < self._guided)
 
-    def _note_results(self, episodes: Sequence[Episode]) -> None:
-        outcomes = [
-            (one.task.kind, one.success) for one in episodes if one.status in MODEL_STATUSES
-        ]
-        if self.accelerator.num_processes > 1:
-            outcomes = gather_object(outcomes)
-        self._curriculum.note(outcomes)
+    def _everywhere(self, mine: list[Episode]) -> list[Episode]:
+        """Return the episodes of every process, in the order of the rows."""
+        return gather_object(mine) if self.accelerator.num_processes > 1 else mine
 
     def _environments(self, size: int) -> list[MCPVectorEnv]:
         """Return an environment of `size` episodes for each worker."""
@@ -197,42 +203,62 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         compute_entropy: bool = False,
         **extra: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """Compute each distinct prompt once where that is possible."""
-        if self.accelerator.num_processes > 1:
-            result: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
-            result = super()._get_per_token_logps_and_entropies(
-                model,
-                input_ids,
-                attention_mask,
-                logits_to_keep,
-                batch_size=batch_size,
-                compute_entropy=compute_entropy,
-                **extra,
-            )
-            return result
+        """Compute each distinct prompt once, and only tokens that are wanted."""
         split = input_ids.shape[1] - logits_to_keep
-        log_probs = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
-        entropies = torch.zeros_like(log_probs)
         asked = attention_mask[:, split:].bool() if self._asked is None else self._asked
-        heard = asked.any(1)
-        if heard.any():
-            ids, real = input_ids[heard], attention_mask[heard]
-            model = self.accelerator.unwrap_model(model)
-            with self.accelerator.autocast(), self._folded(model):
-                found, uncertain = completion_log_probs(
-                    model,
-                    [tuple(prompt) for prompt in _rows(ids[:, :split], real[:, :split])],
-                    _rows(ids[:, split:], real[:, split:]),
-                    self.temperature,
-                    asked[heard],
-                )
-            pad = (0, logits_to_keep - found.shape[1])
-            places = (heard.nonzero()[:, 0],)
-            log_probs = log_probs.to(found.dtype).index_put(
-                places, torch.nn.functional.pad(found, pad)
-            )
-            entropies[heard] = torch.nn.functional.pad(uncertain, pad).to(entropies.dtype)
+        log_probs, entropies = self._read_tokens(
+            model, input_ids, attention_mask, asked, lambda states: states.scores(self.temperature)
+        )
         return log_probs, entropies if compute_entropy else None, None
+
+    def _read_tokens(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        asked: torch.Tensor,
+        read: Callable[[CompletionStates], tuple[torch.Tensor, ...]],
+    ) -> tuple[torch.Tensor, ...]:
+        """Return what is read off the policy's states in front of some completion tokens.
+
+        Args:
+            model: The model, as the trainer wrapped it.
+            input_ids: Prompts, padded on the left, and completions, on the right (rows, tokens).
+            attention_mask: 0 at padding, of the same shape.
+            asked: Bool tensor (rows, completion tokens).
+            read: Makes tensors of the shape of the states it is given.
+
+        Returns:
+            One tensor (rows, completion tokens) for each that `read` makes; 0 where not asked.
+        """
+        inner = self.accelerator.unwrap_model(model)
+        split = input_ids.shape[1] - asked.shape[1]
+        chosen, wanted = asked.any(1), asked
+        idle = not chosen.any()
+        if idle:  # the other processes still wait for a gradient of every parameter
+            chosen = torch.arange(len(asked), device=asked.device) == 0
+            wanted = attention_mask[:, split:].bool()
+        ids, real = input_ids[chosen], attention_mask[chosen]
+
+        def compute() -> tuple[torch.Tensor, ...]:
+            states = completion_states(
+                inner,
+                [tuple(prompt) for prompt in _rows(ids[:, :split], real[:, :split])],
+                _rows(ids[:, split:], real[:, split:]),
+                wanted[chosen],
+            )
+            return read(states)
+
+        with self.accelerator.autocast(), self._folded(inner):
+            found = as_forward(model, inner, compute)
+        rows = (chosen.nonzero()[:, 0],)
+        pad = (0, asked.shape[1] - found[0].shape[1])
+        return tuple(
+            part.new_zeros(asked.shape).index_put(
+                rows, torch.nn.functional.pad(0 * part if idle else part, pad)
+            )
+            for part in found
+        )
 
     def _folded(self, model: Any) -> AbstractContextManager[None]:
         # What is computed again in the backward pass would not find the adapter folded.
@@ -261,23 +287,21 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             mode = "train" if self.model.training else "eval"
             computed = said[heard].sum().clamp(min=1)
             self._metrics[mode]["entropy"][-1] *= float(said.sum() / computed)
-        # With no row left there is no graph; the optimizer still wants its zero gradient.
-        if not loss.requires_grad:
-            loss = loss + 0 * next(p for p in self.model.parameters() if p.requires_grad).sum()
         return loss
 
     # --- logs ---------------------------------------------------------------------------------
 
-    def _note_rollouts(self, played: Sequence[Trajectory], seconds: float) -> None:
+    def _note_rollouts(self, episodes: Sequence[Episode], entropy: float, seconds: float) -> None:
         if not self.model.training:
             return
-        episodes = [trajectory.episode for trajectory in played]
         self._step_metrics = {
             **rollout_metrics(self._free(episodes)),
             "groups_without_signal": groups_without_signal(episodes, self.num_generations),
-            "entropy": sampled_entropy(played),
+            "entropy": entropy,
             "rollout_seconds": seconds,
         }
+        if not self.is_world_process_zero():
+            return
         step = self.state.global_step
         with (self._log_dir / "rollouts.jsonl").open("a", encoding="utf-8") as file:
             for episode in episodes[:: max(1, len(episodes) // self._rollouts_per_step)]:
@@ -318,6 +342,7 @@ def trl_rows(played: Sequence[Trajectory], filler: int) -> dict[str, list[Any]]:
         columns["env_mask"].append(mask if sound else [0] * len(mask))
         columns["logprobs"].append(list(trajectory.log_probs) or [0.0])
         columns["episodes"].append(trajectory.episode)
+        columns["turn_ends"].append(trajectory.turn_ends)
     return dict(columns)
 
 

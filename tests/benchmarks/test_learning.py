@@ -15,14 +15,15 @@ from agents.cli import parse_all_flags
 from agents.summary import record_stage, write_stage_summary
 from envs.tasks.load import load_tasks
 from rewards.episode import Episode, Outcome, Turn
-from rl.grpo import ReinforceArguments
+from rl.grpo import GroupArguments
+from rl.start import RolloutArguments
 from sft.flags import CONFIGS, PolicyArguments, TaskArguments
 from sft.train import WarmStartArguments
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "learning.py"
 CLASSES = {
-    "sft.train": (WarmStartArguments, SFTConfig, "starter-sft.yaml"),
-    "rl.grpo": (ReinforceArguments, GRPOConfig, "starter-grpo.yaml"),
+    "sft.train": ((WarmStartArguments,), SFTConfig, "starter-sft.yaml"),
+    "rl.grpo": ((RolloutArguments, GroupArguments), GRPOConfig, "starter-grpo.yaml"),
 }
 
 
@@ -43,8 +44,8 @@ def test_every_command_of_every_recipe_is_read_by_the_program_it_calls(
         for command in learning.commands(recipe, 1, tmp_path, 2):
             assert command[:2] == [sys.executable, "-m"]
             own, trainer, config = CLASSES[command[2]]
-            _, task_flags, own_flags, trainer_flags = parse_all_flags(
-                (PolicyArguments, TaskArguments, own, trainer),
+            _, task_flags, own_flags, *_, trainer_flags = parse_all_flags(
+                (PolicyArguments, TaskArguments, *own, trainer),
                 command[2],
                 "",
                 command[3:],
@@ -54,7 +55,7 @@ def test_every_command_of_every_recipe_is_read_by_the_program_it_calls(
             assert trainer_flags.seed == 1
             if recipe == "no-warm-start":
                 assert own_flags.adapter == "none"
-            elif own is ReinforceArguments:
+            elif RolloutArguments in own:
                 assert own_flags.adapter == str(tmp_path / "recipe" / "seed1" / "sft")
 
 

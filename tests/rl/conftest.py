@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,9 @@ def build(tmp_path: Path, tokenizer: Any) -> Build:
         workers: int = 1,
         steps: int = 2,
         seed: int = 5,
+        make_trainer: Callable[..., Any] = Watched,
         **options: Any,
-    ) -> Watched:
+    ) -> Any:
         config: dict[str, Any] = {
             "output_dir": str(tmp_path / folder),
             "max_steps": steps,
@@ -63,12 +65,12 @@ def build(tmp_path: Path, tokenizer: Any) -> Build:
             **options,
         }
         rows = [{"prompt": [{"role": "user", "content": f"group {i}"}]} for i in range(8)]
-        return Watched(
+        return make_trainer(
             curriculum=Curriculum(TASKS, seed=0, learnability=0.0),
             reward=reward,
             sampling=SamplingConfig(max_turn_tokens=8, max_length=2000, seed=seed),
             max_turns=max_turns,
-            gate_groups=gate_groups,
+            **({"gate_groups": True} if gate_groups else {}),
             guided=guided,
             faults=faults,
             workers=workers,

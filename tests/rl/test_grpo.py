@@ -19,6 +19,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig
 
 import rl.grpo
+import rl.start
 from agents.cli import run
 from agents.errors import ModelNotFoundError
 from agents.models import (
@@ -31,7 +32,8 @@ from agents.models import (
 from rewards.episode import Task
 from rewards.serialise import read_episodes, write_tasks
 from rl.curriculum import Curriculum
-from rl.grpo import ReinforceArguments, main, places, starting_model
+from rl.grpo import GroupArguments, main
+from rl.start import RolloutArguments, places, starting_model
 from sft.flags import PolicyArguments, TaskArguments
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
@@ -60,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def flags(
     place: Path, run_dir: Path, **options: Any
-) -> tuple[PolicyArguments, TaskArguments, ReinforceArguments, GRPOConfig]:
+) -> tuple[PolicyArguments, TaskArguments, RolloutArguments, GroupArguments, GRPOConfig]:
     config: dict[str, Any] = {
         "output_dir": str(run_dir / "grpo"),
         "max_steps": 2,
@@ -80,7 +82,8 @@ def flags(
     return (
         PolicyArguments(model_name_or_path=str(place / "base"), max_turn_tokens=10, threads=1),
         TaskArguments(tasks=str(place / "tasks.jsonl"), max_turns=3, run_dir=str(run_dir)),
-        ReinforceArguments(adapter=str(place / "sft")),
+        RolloutArguments(adapter=str(place / "sft")),
+        GroupArguments(),
         GRPOConfig(**config),
     )
 
@@ -151,7 +154,7 @@ def test_the_command_ends_by_naming_its_files_and_the_next_command(
 def test_a_new_run_replaces_the_logs_of_an_old_one_and_a_resumed_one_continues_them(
     finished: tuple[Path, str], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rl.grpo, "evaluate_stage", lambda *arguments: None)
+    monkeypatch.setattr(rl.start, "evaluate_stage", lambda *arguments: None)
     shutil.copytree(finished[0], tmp_path / "runs")
     path = tmp_path / "runs" / "grpo" / "metrics.jsonl"
     main(*flags(place, tmp_path / "runs", max_steps=3, resume_from_checkpoint="true"))
@@ -183,22 +186,22 @@ def test_after_ctrl_c_there_is_a_checkpoint_and_nothing_is_measured(
 
 
 def test_the_warm_start_is_loaded_for_training(place: Path, tmp_path: Path) -> None:
-    policy, _, reinforce, _ = flags(place, tmp_path)
-    model = starting_model(policy, reinforce, seed=0)
+    policy, _, rollouts, *_ = flags(place, tmp_path)
+    model = starting_model(policy, rollouts, seed=0)
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     assert len(trained) == 2 * 7 * 2
     assert all("lora_" in name for name in trained)
 
 
 def test_without_a_warm_start_the_policy_is_the_base(place: Path, tmp_path: Path) -> None:
-    policy, _, _, _ = flags(place, tmp_path)
-    model = starting_model(policy, ReinforceArguments(adapter="none"), seed=0)
+    policy, *_ = flags(place, tmp_path)
+    model = starting_model(policy, RolloutArguments(adapter="none"), seed=0)
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
         mine, base = (m.eval()(ids).logits for m in (model, load_model(str(place / "base"))))
     assert torch.equal(mine, base)
     assert any(p.requires_grad for p in model.parameters())
-    again = starting_model(policy, ReinforceArguments(adapter="none"), seed=0)
+    again = starting_model(policy, RolloutArguments(adapter="none"), seed=0)
     pairs = zip(model.parameters(), again.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
 
@@ -206,11 +209,11 @@ def test_without_a_warm_start_the_policy_is_the_base(place: Path, tmp_path: Path
 def test_a_missing_warm_start_names_the_command_that_makes_it(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    policy, play, _, config = flags(place, tmp_path)
-    reinforce = ReinforceArguments(adapter=str(tmp_path / "sft"))
+    policy, play, _, groups, config = flags(place, tmp_path)
+    rollouts = RolloutArguments(adapter=str(tmp_path / "sft"))
     with pytest.raises(ModelNotFoundError, match=r"python -m sft\.train"):
-        main(policy, play, reinforce, config)
-    assert run(main, (policy, play, reinforce, config)) == 2
+        main(policy, play, rollouts, groups, config)
+    assert run(main, (policy, play, rollouts, groups, config)) == 2
     error = capsys.readouterr().err
     assert error == (
         f"error: no adapter folder {tmp_path / 'sft'}; make one with: "
@@ -241,17 +244,17 @@ def test_without_a_number_of_steps_an_epoch_has_a_group_for_each_task() -> None:
 
 def test_a_learnability_that_is_no_share_is_refused() -> None:
     with pytest.raises(ValueError, match="--learnability is a share from 0 to 1, not 2"):
-        ReinforceArguments(learnability=2.0)
+        RolloutArguments(learnability=2.0)
 
 
 def test_a_share_of_no_call_tasks_above_one_is_refused() -> None:
     with pytest.raises(ValueError, match="--no_call_share is a share up to 1"):
-        ReinforceArguments(no_call_share=1.5)
+        RolloutArguments(no_call_share=1.5)
 
 
 def test_a_negative_turn_limit_is_refused() -> None:
     with pytest.raises(ValueError, match="--rollout_turns must not be negative: -1"):
-        ReinforceArguments(rollout_turns=-1)
+        RolloutArguments(rollout_turns=-1)
 
 
 @pytest.mark.parametrize(("rollout_turns", "limit"), [(0, 3), (2, 2)])
@@ -272,10 +275,10 @@ def test_training_episodes_have_a_turn_limit_of_their_own_if_one_is_given(
         raise Stop
 
     monkeypatch.setattr(rl.grpo, "ToolUseGRPOTrainer", trainer)
-    policy, play, _, config = flags(place, tmp_path)
-    reinforce = ReinforceArguments(adapter=str(place / "sft"), rollout_turns=rollout_turns)
+    policy, play, _, groups, config = flags(place, tmp_path)
+    rollouts = RolloutArguments(adapter=str(place / "sft"), rollout_turns=rollout_turns)
     with pytest.raises(Stop):
-        main(policy, play, reinforce, config)
+        main(policy, play, rollouts, groups, config)
     assert given == [limit]
 
 
@@ -290,7 +293,7 @@ def test_a_resumed_run_deals_on_from_the_checkpoint(
         return original(self, groups)
 
     monkeypatch.setattr(Curriculum, "deal", deal)
-    monkeypatch.setattr(rl.grpo, "evaluate_stage", lambda *arguments: None)
+    monkeypatch.setattr(rl.start, "evaluate_stage", lambda *arguments: None)
     shutil.copytree(finished[0], tmp_path / "runs")
     main(*flags(place, tmp_path / "runs", max_steps=3, resume_from_checkpoint="true"))
     assert dealt == [2]
@@ -373,6 +376,6 @@ def test_saving_an_adapter_of_the_embedded_policy_asks_no_hub(
         lambda name, *rest, **options: asked.append(name),
     )
     model = add_adapter(load_model("embedded"), rank=4, alpha=8, seed=0)
-    rl.grpo.save_adapter(model, load_tokenizer("embedded"), tmp_path)
+    rl.start.save_adapter(model, load_tokenizer("embedded"), tmp_path)
     assert asked == []
     assert base_of_adapter(tmp_path) == "embedded"

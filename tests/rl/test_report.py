@@ -76,8 +76,8 @@ def test_the_report_writes_summary_and_curve_and_names_them(
     assert main(["--run_dir", str(run_dir)]) == 0
     out = capsys.readouterr().out
     assert f"wrote {run_dir}/summary.json" in out
-    assert f"wrote {run_dir}/curve.png" in out
-    assert (run_dir / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert f"wrote {run_dir}/curve-grpo.png" in out
+    assert (run_dir / "curve-grpo.png").read_bytes().startswith(b"\x89PNG")
     assert out.splitlines()[-1].startswith("next: python -m agents.evaluate --policies")
     stages = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))["stages"]
     assert [stages[name]["success"]["successes"] for name in SOLVED] == [2, 42, 62]
@@ -129,7 +129,7 @@ def test_a_run_that_stopped_after_sft_is_reported_with_the_next_command(
     assert main(["--run_dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "next: python -m rl.grpo" in out
-    assert "curve.png" not in out
+    assert "curve-grpo.png" not in out
 
 
 def test_an_empty_run_is_an_error_that_names_the_command(

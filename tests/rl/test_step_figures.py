@@ -37,8 +37,9 @@ def test_rows_for_trl_keep_every_episode_and_train_no_lost_one() -> None:
     assert rows["prompt_ids"] == [[1, 2]] * 3
     assert rows["completion_ids"] == [[3, 4], [3, 4], [9]]
     assert rows["env_mask"] == [[1, 0], [0, 0], [0]]
+    assert rows["turn_ends"] == [(0,), (0,), ()]
     assert rows["logprobs"] == [[-0.5, 0.0], [-0.5, 0.0], [0.0]]
-    assert [len(column) for column in rows.values()] == [3] * 5
+    assert [len(column) for column in rows.values()] == [3] * 6
     rewards = scaled_return(0.1)(prompts=[], completions=[0] * 3, episodes=rows["episodes"])
     assert rewards == [pytest.approx(-0.1), None, pytest.approx(-0.1)]
 

@@ -9,7 +9,7 @@ from watched_trainer import TASKS, Build, adapter
 
 import rl.trainer
 from agents.rollout import Trajectory
-from agents.shared_prompt import completion_log_probs
+from agents.shared_prompt import completion_states
 from rewards.episode import Episode
 from rl.trainer import (
     ToolUseGRPOTrainer,
@@ -71,9 +71,9 @@ def test_rows_without_signal_are_not_computed_and_would_change_nothing(
 
     def count(model: Any, prompts: Any, *args: Any) -> Any:
         computed.append(len(prompts))
-        return completion_log_probs(model, prompts, *args)
+        return completion_states(model, prompts, *args)
 
-    monkeypatch.setattr(rl.trainer, "completion_log_probs", count)
+    monkeypatch.setattr(rl.trainer, "completion_states", count)
     mine = loss_and_gradient(trainer, batch, ToolUseGRPOTrainer)
     theirs = loss_and_gradient(trainer, batch, GRPOTrainer)
     assert computed == [2, 4]
@@ -137,9 +137,9 @@ def test_checkpointed_activations_train_the_same_with_shared_prompts(
 
     def count(model: Any, prompts: Any, *args: Any) -> Any:
         shared.append(len(prompts))
-        return completion_log_probs(model, prompts, *args)
+        return completion_states(model, prompts, *args)
 
-    monkeypatch.setattr(rl.trainer, "completion_log_probs", count)
+    monkeypatch.setattr(rl.trainer, "completion_states", count)
     plain, checkpointed = (
         build(activation_checkpointing=checkpointing, steps=1) for checkpointing in (False, True)
     )

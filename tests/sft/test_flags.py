@@ -9,12 +9,13 @@ import pytest
 import yaml
 from trl import GRPOConfig, SFTConfig
 
-from rl.grpo import ReinforceArguments
+from rl.grpo import GroupArguments
+from rl.start import RolloutArguments
 from sft.flags import CONFIGS, PolicyArguments, TaskArguments, read_flags
 from sft.train import WarmStartArguments
 
 SFT = (PolicyArguments, TaskArguments, WarmStartArguments, SFTConfig)
-GRPO = (PolicyArguments, TaskArguments, ReinforceArguments, GRPOConfig)
+GRPO = (PolicyArguments, TaskArguments, RolloutArguments, GroupArguments, GRPOConfig)
 
 
 ON_A_CPU = "use_cpu: true\nbf16: false\nactivation_checkpointing: false\n"
@@ -59,7 +60,7 @@ def recipe(name: str) -> dict[str, Any]:
 def test_the_recipe_of_grpo_scales_returns_by_a_constant_and_keeps_near_the_warm_start(
     read: Any,
 ) -> None:
-    _policy, _play, reinforce, config = read(grpo=True)
+    _policy, _play, reinforce, _groups, config = read(grpo=True)
     assert (reinforce.adapter, reinforce.return_scale) == ("runs/sft", 0.1)
     assert config.scale_rewards == "none"
     assert config.shuffle_dataset is False  # the order of the dataset is the balance of the kinds

@@ -1,0 +1,208 @@
+"""What training by rollouts has in common, whatever learns from them: GRPO or PPO.
+
+The flags of what is played, the policy it starts from, and the course of a run: train, save,
+measure.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig
+
+from agents.engine import SamplingConfig
+from agents.models import (
+    add_adapter,
+    cast_trainable_to_float32,
+    check_adapter,
+    load_model,
+    load_tokenizer,
+)
+from agents.summary import write_stage_summary
+from envs.tasks.load import load_tasks
+from rewards.trl_rewards import scaled_return
+from rl.curriculum import Curriculum
+from rl.faults import StopOnFaults
+from rl.trainer import ToolUseGRPOTrainer
+from sft.checkpoints import last_checkpoint
+from sft.flags import PolicyArguments, TaskArguments
+from sft.interrupt import StopOnInterrupt
+from sft.train import evaluate_stage, evaluation_tasks, save_adapter
+
+
+@dataclass(frozen=True)
+class RolloutArguments:
+    """Flags of what is played in training: where from, which tasks, for how long."""
+
+    adapter: str = field(
+        default="runs/sft",
+        metadata={"help": "Adapter of the warm start; 'none' starts from the base model."},
+    )
+    return_scale: float = field(
+        default=0.1, metadata={"help": "The return of an episode is multiplied by it."}
+    )
+    rollout_turns: int = field(
+        default=0,
+        metadata={
+            "help": "Turn limit of training episodes (0: --max_turns). What a failed episode says "
+            "to its end costs time and teaches little."
+        },
+    )
+    learnability: float = field(
+        default=0.5,
+        metadata={
+            "help": "Share of the groups dealt to kinds of task by how mixed their results are "
+            "(0: every kind equally often)."
+        },
+    )
+    no_call_share: float = field(
+        default=-1.0,
+        metadata={
+            "help": "Share of the groups dealt to tasks that must not be answered by calling "
+            "(negative: what these kinds get beside the others)."
+        },
+    )
+
+    guided: int = field(
+        default=0,
+        metadata={
+            "help": "Episodes of each group whose first token is held to what the task needs: to "
+            "open a call, or not to. Finds what the policy would never try."
+        },
+    )
+
+    max_fault_share: float = field(
+        default=0.5,
+        metadata={
+            "help": "Training stops, with a checkpoint, when more than this share of a step's "
+            "episodes meets a fault of a server."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be played."""
+        if self.no_call_share > 1:
+            raise ValueError(f"--no_call_share is a share up to 1, not {self.no_call_share}")
+        if self.guided < 0:
+            raise ValueError(f"--guided must not be negative: {self.guided}")
+        if self.rollout_turns < 0:
+            raise ValueError(f"--rollout_turns must not be negative: {self.rollout_turns}")
+        if not 0 <= self.learnability <= 1:
+            raise ValueError(f"--learnability is a share from 0 to 1, not {self.learnability}")
+
+
+def train_policy(
+    stage: str,
+    make_trainer: Callable[..., ToolUseGRPOTrainer],
+    policy: PolicyArguments,
+    play: TaskArguments,
+    rollouts: RolloutArguments,
+    config: GRPOConfig,
+) -> ToolUseGRPOTrainer | None:
+    """Train, save, measure.
+
+    Args:
+        stage: Name of the stage in `summary.json`.
+        make_trainer: Makes the trainer, given its options.
+        policy: Which policy.
+        play: Which tasks.
+        rollouts: What is played in training.
+        config: The trainer's configuration.
+
+    Returns:
+        The trainer, its policy saved and measured (by the first process); None if the run was
+        interrupted.
+
+    Raises:
+        SystemExit: If training stopped because servers kept failing.
+    """
+    torch.set_num_threads(policy.threads)
+    model = starting_model(policy, rollouts, config.seed)
+    tokenizer = load_tokenizer(policy.model_name_or_path)
+    tasks = load_tasks(play.tasks, "train", mock=not play.servers)
+    output = Path(str(config.output_dir))
+    checkpoint = last_checkpoint(output, config.resume_from_checkpoint)
+    if checkpoint is None:
+        for name in ("metrics.jsonl", "rollouts.jsonl"):
+            (output / name).unlink(missing_ok=True)
+    stop, faults = StopOnInterrupt(), StopOnFaults(rollouts.max_fault_share)
+    curriculum = Curriculum(
+        tasks,
+        config.seed,
+        rollouts.learnability,
+        rollouts.no_call_share if rollouts.no_call_share >= 0 else None,
+    )
+    trainer = make_trainer(
+        curriculum=curriculum,
+        reward=scaled_return(rollouts.return_scale),
+        sampling=SamplingConfig(
+            max_turn_tokens=policy.max_turn_tokens,
+            max_length=policy.max_length_tokens,
+            seed=config.seed,
+        ),
+        max_turns=rollouts.rollout_turns or play.max_turns,
+        guided=rollouts.guided,
+        faults=faults,
+        servers=play.servers or None,
+        log_dir=output,
+        workers=policy.threads if config.use_cpu else 1,
+        model=model,
+        args=config,
+        train_dataset=places(config, len(tasks)),
+        processing_class=tokenizer,
+        callbacks=[stop],
+    )
+    cast_trainable_to_float32(trainer.model)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        trainer.close()
+    if faults.problem:
+        raise SystemExit(
+            f"error: {faults.problem}\ncheck the servers with `python -m envs.servers check`, then "
+            f"go on from the checkpoint in {output} with --resume_from_checkpoint true"
+        )
+    if stop.interrupted:
+        return None
+    if not trainer.is_world_process_zero():
+        return trainer
+    save_adapter(trainer.model, tokenizer, output)
+    evaluate_stage(stage, trainer.model, tokenizer, evaluation_tasks(play), policy, play)
+    write_stage_summary(Path(play.run_dir))
+    sys.stdout.write(
+        f"wrote {output} (adapter, metrics.jsonl, rollouts.jsonl), {play.run_dir}/summary.json\n"
+        f"next: python -m rl.report --run_dir {play.run_dir}\n"
+    )
+    return trainer
+
+
+def starting_model(policy: PolicyArguments, rollouts: RolloutArguments, seed: int) -> Any:
+    """Return the policy to train: the base with the warm start's adapter, or with a fresh one."""
+    options: dict[str, Any] = {"load_in_4bit": policy.load_in_4bit, "precision": policy.precision}
+    if rollouts.adapter != "none":
+        check_adapter(rollouts.adapter)
+        return load_model(
+            policy.model_name_or_path, adapter=rollouts.adapter, trainable=True, **options
+        )
+    model = load_model(policy.model_name_or_path, **options)
+    return add_adapter(model, rank=policy.lora_r, alpha=policy.lora_alpha, seed=seed)
+
+
+def places(config: GRPOConfig, tasks: int) -> Dataset:
+    """Return the rows that TRL goes through: numbered groups, to which the curriculum deals tasks.
+
+    Args:
+        config: Its `max_steps` decides how many; without it an epoch has one for each task.
+        tasks: Number of training tasks.
+    """
+    groups = config.generation_batch_size // config.num_generations
+    steps = config.max_steps if config.max_steps > 0 else max(1, tasks // groups)
+    return Dataset.from_list(
+        [{"prompt": [{"role": "user", "content": f"group {i}"}]} for i in range(groups * steps)]
+    )
