@@ -59,6 +59,17 @@ class PPOArguments:
             "that played, in nats per token; 0 for no limit."
         },
     )
+    group_baseline: bool = field(
+        default=False,
+        metadata={
+            "help": "Also take from an episode's advantages what the others of its group have in "
+            "the mean: a critic that sees a prompt once cannot know how hard it is."
+        },
+    )
+    per_episode: bool = field(
+        default=False,
+        metadata={"help": "Every episode counts the same in the loss, however long it is."},
+    )
     whiten: bool = field(
         default=True,
         metadata={"help": "Give the advantages of a step mean 0 and standard deviation 1."},
@@ -120,7 +131,9 @@ def main(
         value_weight=ppo.value_weight,
         stop_kl=ppo.stop_kl,
         reward_scale=rollouts.return_scale,
+        group_baseline=ppo.group_baseline,
         whiten=ppo.whiten,
+        per_episode=ppo.per_episode,
         tokens_per_forward=ppo.tokens_per_forward,
     )
     kl = KLController(config.beta, ppo.target_kl, ppo.kl_horizon)

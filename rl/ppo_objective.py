@@ -84,6 +84,37 @@ def action_gae(
     return advantages, torch.where(said, advantages + values, 0.0)
 
 
+def without_group(advantages: torch.Tensor, said: torch.Tensor, size: int) -> torch.Tensor:
+    """Return advantages less what the other episodes of a group have at their first token.
+
+    The advantage at the first token says how much better an episode went than the critic thought;
+    what the *others* of the group did does not depend on its actions, so that nothing is biased.
+
+    Args:
+        advantages: Float tensor (rows, tokens); rows of a group follow one another.
+        said: Bool tensor, the same shape.
+        size: Rows of a group.
+    """
+    first = advantages.gather(1, said.int().argmax(1, keepdim=True)).view(-1, size)
+    counts = said.any(1).view(-1, size).to(advantages.dtype)
+    first = first * counts
+    others = (first.sum(1, keepdim=True) - first) / (counts.sum(1, keepdim=True) - counts).clamp(
+        min=1
+    )
+    return torch.where(said, advantages - others.view(-1, 1), 0.0)
+
+
+def token_weights(said: torch.Tensor, per_episode: bool) -> torch.Tensor:
+    """Return how much each token counts: 1, or as much as makes every episode count 1.
+
+    Args:
+        said: Bool tensor (rows, tokens).
+        per_episode: See above.
+    """
+    weights = said.float()
+    return weights / weights.sum(1, keepdim=True).clamp(min=1) if per_episode else weights
+
+
 @dataclass(frozen=True)
 class Clipping:
     """How far one step may go.

@@ -26,8 +26,10 @@ from rl.ppo_objective import (
     KLController,
     action_gae,
     policy_losses,
+    token_weights,
     turn_rewards,
     value_losses,
+    without_group,
 )
 from rl.trainer import ToolUseGRPOTrainer
 
@@ -48,7 +50,11 @@ class PPOSettings:
         stop_kl: The passes end when the policy has moved this far from the one that played, in
             nats per token; 0 for no limit.
         reward_scale: Every reward is multiplied by it.
+        group_baseline: Also take from an episode's advantages what the others of its group have in
+            the mean. A critic that sees a prompt once cannot know how hard it is.
         whiten: Give the advantages of a step mean 0 and standard deviation 1.
+        per_episode: The loss is a mean over episodes of their mean over tokens; otherwise a mean
+            over all tokens, in which long episodes (failed ones, often) count for more.
         tokens_per_forward: Most tokens that go through the model at once, unless a single group
             has more; a distinct prompt counts once.
     """
@@ -61,7 +67,9 @@ class PPOSettings:
     value_weight: float
     stop_kl: float
     reward_scale: float
+    group_baseline: bool
     whiten: bool
+    per_episode: bool
     tokens_per_forward: int
 
 
@@ -115,6 +123,8 @@ class ToolUsePPOTrainer(ToolUseGRPOTrainer):
         missed = self._mean((returns - values) ** 2, said)
         self._note("ppo/explained_variance", 1 - missed / max(spread, 1e-8))
         self._note("ppo/value", self._mean(values, said))
+        if self._settings.group_baseline:
+            advantages = without_group(advantages, said, self.num_generations)
         if self._settings.whiten:
             centred = advantages - self._mean(advantages, said)
             deviation = self._mean(centred**2, said) ** 0.5
@@ -164,30 +174,29 @@ class ToolUsePPOTrainer(ToolUseGRPOTrainer):
 
     def _learn(self, model: Any, batch: Batch) -> tuple[torch.Tensor, float]:
         """Add the gradient of a minibatch; return its loss and how far the policy has moved."""
-        said = batch["said"]
-        # Every process divides by the mean number of tokens: their gradients are averaged.
-        everywhere = self.accelerator.gather(said.sum()).sum()
-        tokens = everywhere.clamp(min=1) / self.accelerator.num_processes
+        weights = token_weights(batch["said"], self._settings.per_episode)
+        # Every process divides by the mean of their sums: their gradients are averaged.
+        sums = torch.stack([weights.sum(), batch["said"].sum()])
+        total_weight, tokens = self.accelerator.gather(sums[None]).sum(0).clamp(min=1)
+        batch = {**batch, "weights": weights * self.accelerator.num_processes / total_weight}
         pieces = self._pieces(batch)
-        total, moved = torch.zeros((), device=said.device), torch.zeros((), device=said.device)
+        total, moved = torch.zeros_like(tokens), torch.zeros_like(tokens)
         for number, rows in enumerate(pieces, start=1):
             last = number == len(pieces)
             with nullcontext() if last else self.accelerator.no_sync(model):
-                loss, distance = self._losses(model, _rows_of(batch, rows), tokens)
+                loss, distance = self._losses(model, _rows_of(batch, rows))
                 self.accelerator.backward(loss)
             total += loss.detach()
             moved += distance
-        return total, float(self.accelerator.gather(moved).sum() / everywhere.clamp(min=1))
+        return total, float(self.accelerator.gather(moved).sum() / tokens)
 
-    def _losses(
-        self, model: Any, batch: Batch, tokens: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of some rows, and the sum over tokens of log old / new probability."""
+    def _losses(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the weighted loss of some rows, and how far their tokens have moved, summed."""
         said, clip = batch["said"], self._settings.clip
         log_probs, values, entropies = self._judge(model, batch)
         policy = policy_losses(log_probs, batch["old_log_probs"], batch["advantages"], clip)
         value = value_losses(values, batch["old_values"], batch["returns"], clip)
-        loss = (policy + self._settings.value_weight * value)[said].sum() / tokens
+        loss = (batch["weights"] * (policy + self._settings.value_weight * value)).sum()
         with torch.no_grad():
             ratio = (log_probs - batch["old_log_probs"]).exp()
             clipped = (ratio < 1 - clip.low) | (ratio > 1 + clip.high)

@@ -17,8 +17,10 @@ from rl.ppo_objective import (
     KLController,
     action_gae,
     policy_losses,
+    token_weights,
     turn_rewards,
     value_losses,
+    without_group,
 )
 
 CLIP = Clipping(low=0.2, high=0.3, value=0.5)
@@ -66,6 +68,28 @@ def test_with_lambda_one_the_critic_only_shifts_the_return() -> None:
     advantages, returns = action_gae(rewards, values, said, 1.0, 1.0)
     assert returns.tolist() == [[9.5, 9.5, 0.0, 0.0, 10.0]]
     assert advantages.tolist() == [[8.5, 7.5, 0.0, 0.0, 7.0]]
+
+
+def test_a_group_takes_from_each_episode_what_its_others_have() -> None:
+    said = torch.tensor([[1, 1], [0, 1], [1, 0], [1, 1]]).bool()
+    advantages = torch.tensor([[3.0, 1.0], [0.0, 2.0], [5.0, 0.0], [-1.0, 4.0]])
+    found = without_group(advantages, said, size=2)
+    assert found.tolist() == [[1.0, -1.0], [0.0, -1.0], [6.0, 0.0], [-6.0, -1.0]]
+
+
+def test_an_episode_without_tokens_is_no_yardstick_for_its_group() -> None:
+    said = torch.tensor([[1, 1], [0, 0], [1, 0]]).bool()
+    advantages = torch.tensor([[3.0, 1.0], [0.0, 0.0], [5.0, 0.0]])
+    assert without_group(advantages, said, size=3).tolist() == [[-2, -4], [0, 0], [2, 0]]
+    alone = torch.tensor([[1, 0], [0, 0], [0, 0]]).bool()
+    assert without_group(advantages, alone, size=3).tolist() == [[3, 0], [0, 0], [0, 0]]
+
+
+def test_tokens_count_the_same_or_episodes_do() -> None:
+    said = torch.tensor([[1, 0, 1, 1, 1], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0]]).bool()
+    assert token_weights(said, per_episode=False).tolist() == said.float().tolist()
+    weights = token_weights(said, per_episode=True)
+    assert weights.tolist() == [[0.25, 0, 0.25, 0.25, 0.25], [0, 1, 0, 0, 0], [0] * 5]
 
 
 # --- rewards of turns -----------------------------------------------------------------------------

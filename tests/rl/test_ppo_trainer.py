@@ -13,7 +13,7 @@ from watched_trainer import Build, adapter, direct_log_probs, policy, same
 
 from agents.errors import ModelFileError
 from agents.value_head import FILE, add_value_head, load_value_head
-from rl.ppo_objective import Clipping, KLController
+from rl.ppo_objective import Clipping, KLController, without_group
 from rl.ppo_trainer import PPOSettings, ToolUsePPOTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
@@ -27,7 +27,9 @@ SETTINGS = PPOSettings(
     value_weight=0.5,
     stop_kl=0.0,
     reward_scale=0.1,
+    group_baseline=False,
     whiten=False,
+    per_episode=False,
     tokens_per_forward=100_000,
 )
 
@@ -132,11 +134,25 @@ def test_whitened_advantages_have_mean_zero_and_deviation_one(build_ppo: BuildPP
     assert not batch["advantages"][~batch["said"]].any()
 
 
+def test_the_group_is_a_second_baseline_where_it_is_asked_to_be(build_ppo: BuildPPO) -> None:
+    alone, group = (
+        scored(build_ppo(name, settings={"group_baseline": asked}))
+        for name, asked in (("alone", False), ("group", True))
+    )
+    assert torch.equal(alone["returns"], group["returns"])
+    expected = without_group(alone["advantages"], alone["said"], 2)
+    torch.testing.assert_close(group["advantages"], expected)
+    assert not torch.equal(alone["advantages"], expected)
+
+
 # --- what is learned ------------------------------------------------------------------------------
 
 
-def test_the_gradient_is_that_of_one_plain_forward_per_row(build_ppo: BuildPPO) -> None:
-    trainer = build_ppo()
+@pytest.mark.parametrize("per_episode", [False, True])
+def test_the_gradient_is_that_of_one_plain_forward_per_row(
+    build_ppo: BuildPPO, per_episode: bool
+) -> None:
+    trainer = build_ppo(settings={"per_episode": per_episode})
     batch = scored(trainer)
     with torch.no_grad():  # as if the policy had moved: some ratios are clipped, some are not
         batch["old_log_probs"] += 0.3 * torch.randn_like(batch["old_log_probs"])
@@ -162,7 +178,8 @@ def test_the_gradient_is_that_of_one_plain_forward_per_row(build_ppo: BuildPPO) 
         near = was + (value - was).clamp(-0.2, 0.2)
         critic = 0.5 * torch.max((value - wanted) ** 2, (near - wanted) ** 2)
         losses.append((actor + 0.5 * critic)[said])
-    torch.cat(losses).mean().backward()
+    means = torch.stack([row.mean() for row in losses])
+    (means if per_episode else torch.cat(losses)).mean().backward()
     plain = gradients(trainer.model)
     assert mine.keys() == plain.keys()
     assert any("value_head" in name for name in mine)
@@ -170,8 +187,11 @@ def test_the_gradient_is_that_of_one_plain_forward_per_row(build_ppo: BuildPPO) 
         torch.testing.assert_close(mine[name], gradient, atol=1e-5, rtol=1e-3)
 
 
-def test_fewer_tokens_at_once_give_the_same_gradient(build_ppo: BuildPPO) -> None:
-    trainer = build_ppo()
+@pytest.mark.parametrize("per_episode", [False, True])
+def test_fewer_tokens_at_once_give_the_same_gradient(
+    build_ppo: BuildPPO, per_episode: bool
+) -> None:
+    trainer = build_ppo(settings={"per_episode": per_episode})
     batch = scored(trainer)
     assert [len(piece) for piece in trainer._pieces(batch)] == [4]
     whole = trainer._learn(trainer.model, batch)
