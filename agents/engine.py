@@ -24,13 +24,19 @@ class SamplingConfig:
 
     Attributes:
         temperature: 0 for the most likely token.
+        top_k: Only this many of the most likely tokens are sampled; 0 for all.
+        top_p: Only the most likely tokens are sampled whose probabilities first sum up to this.
         max_turn_tokens: Limit of one turn; a turn that reaches it is cut.
+        max_episode_tokens: Limit of all turns of an episode together; 0 for none.
         max_length: Limit of the whole conversation in tokens.
         seed: Seed of the sampling.
     """
 
     temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
     max_turn_tokens: int = 96
+    max_episode_tokens: int = 0
     max_length: int = 2048
     seed: int = 0
 
@@ -80,6 +86,7 @@ class Conversations:
         self._decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.model
         self._head = model.get_output_embeddings()
         self._pending: list[list[int]] = []
+        self._said: list[int] = []  # tokens that each row has sampled so far
 
     @torch.no_grad()
     def start(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -95,12 +102,14 @@ class Conversations:
         rows = torch.tensor(owners, device=self.device)
         self._cache = RaggedCache(shared, rows, lengths[rows])
         self._pending = [[prompt[-1]] for prompt in prompts]
+        self._said = [0] * len(prompts)
 
     @torch.no_grad()
     def extend(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> None:
         """Keep only `rows` (indices into the current batch) and append `ids` to each of them."""
         if list(rows) != list(range(len(self._pending))):
             self._cache.select(torch.tensor(list(rows), device=self.device))
+        self._said = [self._said[row] for row in rows]
         self._pending = [
             [*self._pending[row], *tokens] for row, tokens in zip(rows, ids, strict=True)
         ]
@@ -113,10 +122,7 @@ class Conversations:
             openings: What the first token of each row is held to, None for nothing; its
                 log-probability is that of the distribution it was then sampled from.
         """
-        budgets = [
-            min(self.config.max_turn_tokens, self.config.max_length - int(length) - len(pending))
-            for length, pending in zip(self._cache.lengths, self._pending, strict=True)
-        ]
+        budgets = self._budgets()
         logits = _held(self._feed(self._pending), openings)
         turns = [GeneratedTurn([], []) for _ in self._pending]
         self._pending = [[] for _ in turns]
@@ -146,7 +152,24 @@ class Conversations:
         for cache, rows in reversed(resting):
             cache.take_over(self._cache, rows)
             self._cache = cache
+        for row, turn in enumerate(turns):
+            self._said[row] += len(turn.ids)
         return turns
+
+    def _budgets(self) -> list[int]:
+        """Return how many tokens each row may say in this turn."""
+        config = self.config
+        rows = zip(self._cache.lengths.tolist(), self._pending, self._said, strict=True)
+        return [
+            min(
+                config.max_turn_tokens,
+                config.max_length - length - len(pending),
+                config.max_episode_tokens - said
+                if config.max_episode_tokens
+                else config.max_length,
+            )
+            for length, pending, said in rows
+        ]
 
     def _say(
         self, places: Sequence[int], speaking: Sequence[int], turns: Sequence[GeneratedTurn]
@@ -204,9 +227,25 @@ class Conversations:
             tokens = logits.argmax(-1)
             log_probs = logits.log_softmax(-1)
         else:
-            log_probs = (logits / self.config.temperature).log_softmax(-1)
+            log_probs = self._likely(logits / self.config.temperature).log_softmax(-1)
             tokens = self._draw(log_probs.exp())
         return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
+
+    def _likely(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return logits in which only the tokens that `top_k` and then `top_p` leave are possible.
+
+        The token at which the sum reaches `top_p` is among them (Holtzman et al. 2020,
+        arXiv:1904.09751).
+        """
+        if 0 < self.config.top_k < logits.shape[-1]:
+            least = logits.topk(self.config.top_k, -1).values[:, -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        if self.config.top_p < 1:
+            ordered, places = logits.sort(-1, descending=True)
+            probabilities = ordered.softmax(-1)
+            beyond = probabilities.cumsum(-1) - probabilities >= self.config.top_p
+            logits = logits.masked_fill(beyond.scatter(-1, places, beyond), -torch.inf)
+        return logits
 
     def _draw(self, probabilities: torch.Tensor) -> torch.Tensor:
         """Draw a token for each row by inverting its distribution function.

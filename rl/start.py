@@ -141,11 +141,7 @@ def train_policy(
     trainer = make_trainer(
         curriculum=curriculum,
         reward=scaled_return(rollouts.return_scale),
-        sampling=SamplingConfig(
-            max_turn_tokens=policy.max_turn_tokens,
-            max_length=policy.max_length_tokens,
-            seed=config.seed,
-        ),
+        sampling=sampling(policy, config),
         max_turns=rollouts.rollout_turns or play.max_turns,
         guided=rollouts.guided,
         faults=faults,
@@ -180,6 +176,26 @@ def train_policy(
         f"next: python -m rl.report --run_dir {play.run_dir}\n"
     )
     return trainer
+
+
+def sampling(policy: PolicyArguments, config: GRPOConfig) -> SamplingConfig:
+    """Return how training episodes are sampled; the trainer adds a seed for each step.
+
+    Raises:
+        SystemExit: If a flag asks for what the rollouts do not do.
+    """
+    for name, neutral in (("min_p", (None, 0.0)), ("repetition_penalty", (1.0,))):
+        if getattr(config, name) not in neutral:
+            raise SystemExit(f"error: --{name} is not applied to rollouts; use --top_p or --top_k")
+    return SamplingConfig(
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        max_turn_tokens=policy.max_turn_tokens,
+        max_episode_tokens=policy.max_episode_tokens,
+        max_length=policy.max_length_tokens,
+        seed=config.seed,
+    )
 
 
 def starting_model(policy: PolicyArguments, rollouts: RolloutArguments, seed: int) -> Any:

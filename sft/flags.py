@@ -36,6 +36,12 @@ class PolicyArguments:
     max_turn_tokens: int = field(
         default=96, metadata={"help": "Most tokens that the policy may sample in one turn."}
     )
+    max_episode_tokens: int = field(
+        default=0,
+        metadata={
+            "help": "Most tokens that it may sample in all turns of an episode; 0: no limit."
+        },
+    )
     max_length_tokens: int = field(
         default=2048, metadata={"help": "Most tokens of a whole conversation, prompt included."}
     )

@@ -177,6 +177,7 @@ def evaluate_stage(
     sampling = SamplingConfig(
         temperature=0.0,
         max_turn_tokens=policy.max_turn_tokens,
+        max_episode_tokens=policy.max_episode_tokens,
         max_length=policy.max_length_tokens,
     )
     player = LanguagePlayer(model, tokenizer, sampling, name=stage)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -100,6 +101,41 @@ def test_log_probs_are_those_of_the_tempered_distribution(tiny_model: Any) -> No
         expected = (tiny_model(ids).logits[0].float() / 0.7).log_softmax(-1)
     for place, (token, log_prob) in enumerate(zip(turn.ids, turn.log_probs, strict=True)):
         assert log_prob == pytest.approx(expected[len(prompt) - 1 + place, token].item(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(5, 1.0), (0, 0.3), (40, 0.5), (1, 1.0)])
+def test_log_probs_are_those_of_the_tokens_that_may_be_sampled(
+    tiny_model: Any, top_k: int, top_p: float
+) -> None:
+    config = SamplingConfig(temperature=2.0, top_k=top_k, top_p=top_p, max_turn_tokens=6, seed=3)
+    engine = Conversations(tiny_model, END, PAD, config)
+    prompt = [5, 6, 7, 8]
+    engine.start([prompt, [9, 10]])
+    turn = engine.generate()[0]
+    with torch.no_grad():
+        logits = tiny_model(torch.tensor([prompt + turn.ids])).logits[0].double() / 2.0
+    for place, (token, log_prob) in enumerate(zip(turn.ids, turn.log_probs, strict=True)):
+        shares = logits[len(prompt) - 1 + place].softmax(-1)
+        by_rank = sorted(enumerate(shares.tolist()), key=lambda pair: -pair[1])
+        by_rank = by_rank[: top_k or None]
+        total, kept = sum(share for _, share in by_rank), {}
+        for candidate, share in by_rank:
+            if sum(kept.values()) >= top_p * total:
+                break
+            kept[candidate] = share
+        assert token in kept
+        assert log_prob == pytest.approx(math.log(kept[token] / sum(kept.values())), abs=1e-4)
+
+
+def test_the_episode_limit_holds_over_all_turns(tiny_model: Any) -> None:
+    config = SamplingConfig(max_turn_tokens=5, max_episode_tokens=7)
+    engine = Conversations(eager_to_call(tiny_model, 3, 50.0), END, PAD, config)
+    engine.start([[1, 2, 3], [4]])
+    turns = [engine.generate()]
+    for row in (1, 0):
+        engine.extend([row], [[6, 7]])
+        turns.append(engine.generate())
+    assert [[len(turn.ids) for turn in played] for played in turns] == [[5, 5], [2], [0]]
 
 
 def test_tokens_are_drawn_as_often_as_their_probability_says(tiny_model: Any) -> None:
