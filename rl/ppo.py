@@ -84,17 +84,10 @@ class PPOArguments:
     kl_horizon: float = field(
         default=10.0, metadata={"help": "Steps over which --beta is adapted."}
     )
-    tokens_per_forward: int = field(
-        default=65536,
-        metadata={
-            "help": "Most tokens that go through the model at once. Less needs less memory and "
-            "changes no result."
-        },
-    )
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""
-        for name in ("epochs", "minibatches", "tokens_per_forward"):
+        for name in ("epochs", "minibatches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
         for name in ("discount", "gae_lambda"):
@@ -134,7 +127,6 @@ def main(
         group_baseline=ppo.group_baseline,
         whiten=ppo.whiten,
         per_episode=ppo.per_episode,
-        tokens_per_forward=ppo.tokens_per_forward,
     )
     kl = KLController(config.beta, ppo.target_kl, ppo.kl_horizon)
     make = partial(ToolUsePPOTrainer, settings=settings, kl=kl)

@@ -13,14 +13,14 @@ frozen copy of the adapter. TRL has no PPO; its `GRPOTrainer` gives what the two
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from agents.value_head import add_value_head, load_value_head, save_value_head
+from rl.pieces import Batch, divided, rows_of
 from rl.ppo_objective import (
     Clipping,
     KLController,
@@ -32,8 +32,6 @@ from rl.ppo_objective import (
     without_group,
 )
 from rl.trainer import ToolUseGRPOTrainer
-
-Batch = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,6 @@ class PPOSettings:
         whiten: Give the advantages of a step mean 0 and standard deviation 1.
         per_episode: The loss is a mean over episodes of their mean over tokens; otherwise a mean
             over all tokens, in which long episodes (failed ones, often) count for more.
-        tokens_per_forward: Most tokens that go through the model at once, unless a single group
-            has more; a distinct prompt counts once.
     """
 
     epochs: int
@@ -70,7 +66,6 @@ class PPOSettings:
     group_baseline: bool
     whiten: bool
     per_episode: bool
-    tokens_per_forward: int
 
 
 class ToolUsePPOTrainer(ToolUseGRPOTrainer):
@@ -104,8 +99,10 @@ class ToolUsePPOTrainer(ToolUseGRPOTrainer):
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         said = (batch["completion_mask"] * batch["tool_mask"]).bool()
         with torch.no_grad():
-            parts = [self._judge(self.model, _rows_of(batch, rows)) for rows in self._pieces(batch)]
-        log_probs, values, _ = (torch.cat(part) for part in zip(*parts, strict=True))
+            pieces = divided(batch, self._pieces(batch))
+            parts = [self._judge(self.model, rows_of(batch, rows)) for rows in pieces]
+        places = torch.cat(pieces).argsort()
+        log_probs, values, _ = (torch.cat(part)[places] for part in zip(*parts, strict=True))
         rewards = self._settings.reward_scale * turn_rewards(
             [row["episodes"] for row in inputs], [row["turn_ends"] for row in inputs], said
         )
@@ -179,16 +176,16 @@ class ToolUsePPOTrainer(ToolUseGRPOTrainer):
         sums = torch.stack([weights.sum(), batch["said"].sum()])
         total_weight, tokens = self.accelerator.gather(sums[None]).sum(0).clamp(min=1)
         batch = {**batch, "weights": weights * self.accelerator.num_processes / total_weight}
-        pieces = self._pieces(batch)
-        total, moved = torch.zeros_like(tokens), torch.zeros_like(tokens)
-        for number, rows in enumerate(pieces, start=1):
-            last = number == len(pieces)
-            with nullcontext() if last else self.accelerator.no_sync(model):
-                loss, distance = self._losses(model, _rows_of(batch, rows))
-                self.accelerator.backward(loss)
-            total += loss.detach()
-            moved += distance
-        return total, float(self.accelerator.gather(moved).sum() / tokens)
+        moved: list[torch.Tensor] = []
+
+        def learn(piece: Batch) -> torch.Tensor:
+            loss, distance = self._losses(model, piece)
+            moved.append(distance)
+            return loss
+
+        loss = self._learn_in_pieces(model, batch, learn)
+        distance = torch.stack(moved[-self._pieces(batch) :]).sum()
+        return loss, float(self.accelerator.gather(distance).sum() / tokens)
 
     def _losses(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the weighted loss of some rows, and how far their tokens have moved, summed."""
@@ -213,22 +210,7 @@ class ToolUsePPOTrainer(ToolUseGRPOTrainer):
         size = self.num_generations
         groups = torch.randperm(len(batch["said"]) // size)
         for part in groups.chunk(self._settings.minibatches):
-            yield _rows_of(batch, (part[:, None] * size + torch.arange(size)).flatten())
-
-    def _pieces(self, batch: Batch) -> list[torch.Tensor]:
-        """Return row numbers in pieces of at most so many tokens, a group never divided."""
-        size = self.num_generations
-        prompts = batch["prompt_mask"].sum(1).view(-1, size)[:, 0]
-        tokens = prompts + batch["completion_mask"].sum(1).view(-1, size).sum(1)
-        pieces: list[list[int]] = []
-        room = 0
-        for group, cost in enumerate(tokens.tolist()):
-            if not pieces or cost > room:
-                pieces.append([])
-                room = self._settings.tokens_per_forward
-            pieces[-1] += range(group * size, (group + 1) * size)
-            room -= cost
-        return [torch.tensor(piece) for piece in pieces]
+            yield rows_of(batch, (part[:, None] * size + torch.arange(size)).flatten())
 
     # --- figures and checkpoints ----------------------------------------------------------------
 
@@ -251,13 +233,3 @@ class ToolUsePPOTrainer(ToolUseGRPOTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         inner = self.accelerator.unwrap_model(model or self.model)
         load_value_head(inner, resume_from_checkpoint)
-
-
-def _rows_of(batch: dict[str, Any], rows: Sequence[int] | torch.Tensor) -> Batch:
-    """Return some rows of a batch."""
-    count = len(batch["said"] if "said" in batch else batch["prompt_ids"])
-    return {
-        name: value[rows]
-        for name, value in batch.items()
-        if isinstance(value, torch.Tensor) and value.ndim and len(value) == count
-    }

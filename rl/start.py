@@ -77,6 +77,14 @@ class RolloutArguments:
         },
     )
 
+    tokens_per_forward: int = field(
+        default=0,
+        metadata={
+            "help": "Most tokens that the update takes through the model at once, a distinct "
+            "prompt counted once; 0 for all. Changes no result; halved when memory runs out."
+        },
+    )
+
     max_fault_share: float = field(
         default=0.5,
         metadata={
@@ -89,10 +97,9 @@ class RolloutArguments:
         """Refuse what cannot be played."""
         if self.no_call_share > 1:
             raise ValueError(f"--no_call_share is a share up to 1, not {self.no_call_share}")
-        if self.guided < 0:
-            raise ValueError(f"--guided must not be negative: {self.guided}")
-        if self.rollout_turns < 0:
-            raise ValueError(f"--rollout_turns must not be negative: {self.rollout_turns}")
+        for name in ("guided", "rollout_turns", "tokens_per_forward"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} must not be negative: {getattr(self, name)}")
         if not 0 <= self.learnability <= 1:
             raise ValueError(f"--learnability is a share from 0 to 1, not {self.learnability}")
 
@@ -144,6 +151,7 @@ def train_policy(
         sampling=sampling(policy, config),
         max_turns=rollouts.rollout_turns or play.max_turns,
         guided=rollouts.guided,
+        tokens_per_forward=rollouts.tokens_per_forward,
         faults=faults,
         servers=play.servers or None,
         log_dir=output,

@@ -8,6 +8,7 @@ episodes that an infrastructure fault ended are dropped from the loss.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -34,6 +35,9 @@ from rewards.serialise import episode_to_json
 from rl.curriculum import Curriculum
 from rl.distributed import as_forward
 from rl.faults import StopOnFaults
+from rl.pieces import Batch, divided, packed_tokens, rows_of
+
+log = logging.getLogger(__name__)
 
 Reward = Callable[..., list[float | None]]
 
@@ -53,6 +57,8 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             it the other, and the group would teach nothing.
         faults: Stops the run when too many episodes meet an infrastructure fault.
         servers: MCP servers to play on; None for the mock world.
+        tokens_per_forward: Most tokens that the update takes through the model at once, a distinct
+            prompt counted once; 0 for all of them. Halved when memory runs out.
         workers: Parts of a generation that are played side by side, each on one CPU thread.
         rollouts_per_step: Episodes of each step that are kept in `rollouts.jsonl`.
         **options: Everything else `GRPOTrainer` takes.
@@ -70,6 +76,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         guided: int = 0,
         faults: StopOnFaults | None = None,
         servers: ServerSource | None = None,
+        tokens_per_forward: int = 0,
         workers: int = 1,
         rollouts_per_step: int = 2,
         **options: Any,
@@ -81,6 +88,8 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         self._guided = guided
         self._log_dir = log_dir
         self._rollouts_per_step = rollouts_per_step
+        self._tokens_per_forward = tokens_per_forward
+        self._step_seconds = 0.0
         self._workers = workers
         self._servers = servers
         self._opened = ExitStack()
@@ -183,6 +192,94 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         return self._envs
 
     # --- update -------------------------------------------------------------------------------
+
+    def training_step(
+        self, model: Any, inputs: list[dict[str, Any]], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Play if it is time to, and add the gradient of one batch."""
+        started = time.perf_counter()
+        model.train()
+        batch = self._prepare_inputs(inputs)
+
+        def learn(piece: Batch) -> torch.Tensor:
+            if piece is not batch and (
+                self._entropy_bonus_enabled or self.top_entropy_quantile < 1
+            ):
+                raise ValueError(
+                    "a loss with an entropy bonus or a quantile of entropies cannot be divided; "
+                    "leave --tokens_per_forward at 0"
+                )
+            return self._compute_loss(model, piece) * loss_share(self.loss_type, piece, batch)
+
+        loss = self._learn_in_pieces(model, batch, learn)
+        self._step += 1
+        self._step_seconds += time.perf_counter() - started
+        if self._step % self.current_gradient_accumulation_steps == 0:
+            self._metrics["train"]["step_time"].append(self._step_seconds)
+            self._step_seconds = 0.0
+        return loss
+
+    def _learn_in_pieces(
+        self, model: Any, batch: Batch, learn: Callable[[Batch], torch.Tensor]
+    ) -> torch.Tensor:
+        """Add the gradient of a batch, in as few pieces as fit into memory.
+
+        Args:
+            model: The model, as the trainer wrapped it.
+            batch: What is learned from.
+            learn: Gives the loss of a piece; those of all pieces add up to the batch's.
+
+        Returns:
+            The loss of the batch.
+        """
+        trained = [p for p in model.parameters() if p.requires_grad]
+        before = [None if p.grad is None else p.grad.clone() for p in trained]
+        noted = {name: len(values) for name, values in self._metrics["train"].items()}
+        while True:
+            count = self._pieces(batch)
+            parts = divided(batch, count) if count > 1 else ()
+            pieces = [rows_of(batch, rows) for rows in parts] or [batch]
+            loss = self._try_pieces(model, pieces, learn)
+            if loss is not None:
+                return loss
+            if count == len(batch["prompt_ids"]) or self.accelerator.num_processes > 1:
+                raise torch.OutOfMemoryError(
+                    f"out of memory with {packed_tokens(batch) // count} tokens at once: lower "
+                    "--tokens_per_forward, --max_length_tokens or --per_device_train_batch_size"
+                )
+            self._tokens_per_forward = max(1, packed_tokens(batch) // (2 * count))
+            log.warning(
+                "out of memory; the update goes on with %d tokens at once", self._tokens_per_forward
+            )
+            for parameter, gradient in zip(trained, before, strict=True):
+                parameter.grad = None if gradient is None else gradient.clone()
+            for name, values in self._metrics["train"].items():
+                del values[noted.get(name, 0) :]
+
+    def _pieces(self, batch: Batch) -> int:
+        """Return into how many pieces a batch is divided: as many in every process."""
+        rows = len(batch["prompt_ids"])
+        limit = self._tokens_per_forward or packed_tokens(batch)
+        count = min(rows, -(-packed_tokens(batch) // limit))
+        if self.accelerator.num_processes > 1:
+            count = max(gather_object([count]))
+        return count
+
+    def _try_pieces(
+        self, model: Any, pieces: Sequence[Batch], learn: Callable[[Batch], torch.Tensor]
+    ) -> torch.Tensor | None:
+        """Add the gradients of pieces and return the sum of their losses; None without memory."""
+        total = torch.zeros((), device=self.accelerator.device)
+        try:
+            for number, piece in enumerate(pieces, start=1):
+                last = number == len(pieces)
+                with nullcontext() if last else self.accelerator.no_sync(model):
+                    loss = learn(piece)
+                    self.accelerator.backward(loss)
+                total += loss.detach()
+        except torch.OutOfMemoryError:
+            return None
+        return total
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -324,6 +421,25 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         with (self._log_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self._step_metrics = {}
+
+
+def loss_share(loss_type: str, piece: Batch, batch: Batch) -> float:
+    """Return by what TRL's loss of a piece is multiplied so that those of all pieces add up.
+
+    Its losses are means over rows, means over tokens, or sums that it divides by the tokens of the
+    whole generation.
+
+    Raises:
+        ValueError: If it is not known how the loss divides.
+    """
+    if piece is batch or loss_type in ("dapo", "cispo", "vespo"):
+        return 1.0
+    if loss_type in ("grpo", "dr_grpo", "sapo", "luspo"):
+        return len(piece["prompt_ids"]) / len(batch["prompt_ids"])
+    if loss_type == "bnpo":
+        said = [(one["completion_mask"] * one.get("tool_mask", 1)).sum() for one in (piece, batch)]
+        return float(said[0] / said[1].clamp(min=1))
+    raise ValueError(f"--loss_type {loss_type} cannot be divided; leave --tokens_per_forward at 0")
 
 
 def trl_rows(played: Sequence[Trajectory], filler: int) -> dict[str, list[Any]]:
