@@ -40,6 +40,16 @@ class SamplingConfig:
     max_length: int = 2048
     seed: int = 0
 
+    def budget(self, length: int, said: int) -> int:
+        """Return how many tokens a turn may have; none if it is not above 0.
+
+        Args:
+            length: Tokens of the conversation so far.
+            said: How many of them were sampled.
+        """
+        in_all = self.max_episode_tokens - said if self.max_episode_tokens else self.max_length
+        return min(self.max_turn_tokens, self.max_length - length, in_all)
+
 
 @dataclass(frozen=True)
 class GeneratedTurn:
@@ -122,7 +132,12 @@ class Conversations:
             openings: What the first token of each row is held to, None for nothing; its
                 log-probability is that of the distribution it was then sampled from.
         """
-        budgets = self._budgets()
+        budgets = [
+            self.config.budget(length + len(pending), said)
+            for length, pending, said in zip(
+                self._cache.lengths.tolist(), self._pending, self._said, strict=True
+            )
+        ]
         logits = _held(self._feed(self._pending), openings)
         turns = [GeneratedTurn([], []) for _ in self._pending]
         self._pending = [[] for _ in turns]
@@ -155,21 +170,6 @@ class Conversations:
         for row, turn in enumerate(turns):
             self._said[row] += len(turn.ids)
         return turns
-
-    def _budgets(self) -> list[int]:
-        """Return how many tokens each row may say in this turn."""
-        config = self.config
-        rows = zip(self._cache.lengths.tolist(), self._pending, self._said, strict=True)
-        return [
-            min(
-                config.max_turn_tokens,
-                config.max_length - length - len(pending),
-                config.max_episode_tokens - said
-                if config.max_episode_tokens
-                else config.max_length,
-            )
-            for length, pending, said in rows
-        ]
 
     def _say(
         self, places: Sequence[int], speaking: Sequence[int], turns: Sequence[GeneratedTurn]

@@ -17,6 +17,7 @@ import torch
 from agents.engine import Conversations, Opening, SamplingConfig
 from agents.merged import folded_adapter
 from agents.template import ChatTemplate
+from agents.vllm_engine import VLLMConversations
 from envs.policies import TextPolicy
 
 Info = Mapping[str, Any]
@@ -90,6 +91,7 @@ class LanguagePlayer:
         config: How turns are sampled.
         name: Shown in tables.
         thinking: Let the model fill its `<think>` block.
+        conversations: What samples the turns; our own engine by default.
     """
 
     def __init__(
@@ -100,13 +102,14 @@ class LanguagePlayer:
         name: str = "model",
         *,
         thinking: bool = False,
+        conversations: VLLMConversations | None = None,
     ) -> None:
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
         self.config = config
         self.template = ChatTemplate(tokenizer, thinking=thinking)
-        self._conversations = Conversations(
+        self._conversations = conversations or Conversations(
             model, tokenizer.eos_token_id, tokenizer.pad_token_id, config
         )
         self._ready = False

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from trl import GRPOConfig
+from trl.import_utils import is_vllm_available
 
 from agents.engine import SamplingConfig
 from agents.models import (
@@ -130,6 +131,7 @@ def train_policy(
         SystemExit: If training stopped because servers kept failing.
     """
     torch.set_num_threads(policy.threads)
+    check_vllm(rollouts, config)
     model = starting_model(policy, rollouts, config.seed)
     tokenizer = load_tokenizer(policy.model_name_or_path)
     tasks = load_tasks(play.tasks, "train", mock=not play.servers)
@@ -155,7 +157,7 @@ def train_policy(
         faults=faults,
         servers=play.servers or None,
         log_dir=output,
-        workers=policy.threads if config.use_cpu else 1,
+        workers=policy.threads if config.use_cpu and not config.use_vllm else 1,
         model=model,
         args=config,
         train_dataset=places(config, len(tasks)),
@@ -184,6 +186,23 @@ def train_policy(
         f"next: python -m rl.report --run_dir {play.run_dir}\n"
     )
     return trainer
+
+
+def check_vllm(rollouts: RolloutArguments, config: GRPOConfig) -> None:
+    """Refuse what vLLM cannot do, before anything is loaded.
+
+    Raises:
+        SystemExit: If it is not installed, or asked for what it cannot do.
+    """
+    if not config.use_vllm:
+        return
+    if not is_vllm_available():
+        raise SystemExit(
+            "error: --use_vllm needs vLLM, which is not installed: pip install 'trl[vllm]' on a "
+            "machine with a GPU that it supports, or leave the flag out"
+        )
+    if rollouts.guided:
+        raise SystemExit("error: vLLM cannot hold the first token of a turn; use --guided 0")
 
 
 def sampling(policy: PolicyArguments, config: GRPOConfig) -> SamplingConfig:

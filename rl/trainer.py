@@ -26,6 +26,7 @@ from agents.merged import folded_adapter
 from agents.players import LanguagePlayer
 from agents.rollout import Trajectory, open_envs, rollout
 from agents.shared_prompt import CompletionStates, completion_states
+from agents.vllm_engine import VLLMConversations
 from envs.backends import ServerSource
 from envs.vector_env import MCPVectorEnv
 from rewards.episode import MODEL_STATUSES, Episode, Outcome, Task
@@ -106,6 +107,11 @@ class ToolUseGRPOTrainer(GRPOTrainer):
                 f"{guided} guided episodes leave none of the {self.num_generations} of a group "
                 "free; lower --guided or raise --num_generations"
             )
+        if self.use_vllm and self.vllm_mode == "server" and self.accelerator.num_processes > 1:
+            raise ValueError(
+                "several processes cannot share a vLLM server: their episodes end at different "
+                "turns; use --vllm_mode colocate"
+            )
         log_dir.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
@@ -124,7 +130,14 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         seed = hash((self._sampling.seed, self.state.global_step)) % 2**31
         seed += self.accelerator.process_index
         sampling = replace(self._sampling, temperature=self.temperature, seed=seed)
-        player = LanguagePlayer(model, self.processing_class, sampling, "rollout")
+        served = (
+            VLLMConversations(self.vllm_generation, self.processing_class.eos_token_id, sampling)
+            if self.use_vllm
+            else None
+        )
+        player = LanguagePlayer(
+            model, self.processing_class, sampling, "rollout", conversations=served
+        )
         share = -(-len(tasks) // self._workers)
         played = rollout(
             player,

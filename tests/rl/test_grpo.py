@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -379,3 +380,32 @@ def test_saving_an_adapter_of_the_embedded_policy_asks_no_hub(
     rl.start.save_adapter(model, load_tokenizer("embedded"), tmp_path)
     assert asked == []
     assert base_of_adapter(tmp_path) == "embedded"
+
+
+# --- vLLM ---------------------------------------------------------------------------------------
+
+
+def test_vllm_that_is_not_installed_is_named_before_anything_is_loaded(
+    place: Path, tmp_path: Path
+) -> None:
+    policy, play, rollouts, groups, config = flags(place, tmp_path, use_vllm=True)
+    missing = replace(rollouts, adapter=str(tmp_path / "nothing"))
+    with pytest.raises(SystemExit, match=r"--use_vllm needs vLLM.*trl\[vllm\]"):
+        main(policy, play, missing, groups, config)
+
+
+def test_vllm_is_not_asked_to_guide(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rl.start, "is_vllm_available", lambda: True)
+    policy, play, rollouts, groups, config = flags(place, tmp_path, use_vllm=True)
+    with pytest.raises(SystemExit, match="--guided 0"):
+        main(policy, play, replace(rollouts, guided=1), groups, config)
+
+
+@pytest.mark.parametrize("option", [{"min_p": 0.1}, {"repetition_penalty": 1.1}])
+def test_sampling_that_rollouts_do_not_do_is_refused(
+    place: Path, tmp_path: Path, option: dict[str, float]
+) -> None:
+    with pytest.raises(SystemExit, match=f"--{next(iter(option))} is not applied to rollouts"):
+        main(*flags(place, tmp_path, **option))
