@@ -22,17 +22,21 @@ FILE = "value_head.safetensors"
 class ValueHead(nn.Module):
     """Says which return is still to be expected.
 
-    Starts at 0 everywhere, so that the first advantages are the returns themselves.
+    One hidden layer: what the states of a language model say of the return, they do not say
+    linearly. Starts at 0 everywhere, so that the first advantages are the returns themselves.
 
     Args:
         size: Width of the hidden states.
+        trains_policy: Let the gradients of the values reach the policy below.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, trains_policy: bool = False) -> None:
         super().__init__()
-        self.linear = nn.Linear(size, 1)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.trains_policy = trains_policy
+        self.inner = nn.Linear(size, size)
+        self.outer = nn.Linear(size, 1)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the value of each state.
@@ -43,16 +47,23 @@ class ValueHead(nn.Module):
         Returns:
             Float32 tensor (...).
         """
-        weight = self.linear.weight
-        return cast(torch.Tensor, self.linear(hidden.to(weight.dtype)))[..., 0].float()
+        hidden = hidden if self.trains_policy else hidden.detach()
+        inner = nn.functional.silu(self.inner(hidden.to(self.inner.weight.dtype)))
+        return cast(torch.Tensor, self.outer(inner))[..., 0].float()
 
 
-def add_value_head(model: Any) -> ValueHead:
-    """Give a policy a value head, or return the one it has."""
-    if not hasattr(model, "value_head"):
-        like = next(model.parameters())
-        model.value_head = ValueHead(model.config.hidden_size).to(like.device)
-    return cast(ValueHead, model.value_head)
+def add_value_head(model: Any, seed: int, *, trains_policy: bool = False) -> None:
+    """Give a policy a value head; see `ValueHead`.
+
+    Args:
+        model: The policy.
+        seed: Seed of its first values.
+        trains_policy: Let the gradients of the values reach the policy.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        head = ValueHead(model.config.hidden_size, trains_policy=trains_policy)
+    model.value_head = head.to(next(model.parameters()).device)
 
 
 def save_value_head(model: Any, folder: str | Path) -> None:

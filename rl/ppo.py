@@ -52,6 +52,12 @@ class PPOArguments:
     value_weight: float = field(
         default=0.1, metadata={"help": "Weight of the value loss beside the policy's."}
     )
+    value_trains_policy: bool = field(
+        default=False,
+        metadata={
+            "help": "Let the gradients of the values reach the adapter, which then serves both."
+        },
+    )
     stop_kl: float = field(
         default=0.03,
         metadata={
@@ -122,6 +128,7 @@ def main(
         gae_lambda=ppo.gae_lambda,
         clip=Clipping(low, high, ppo.value_clip),
         value_weight=ppo.value_weight,
+        value_trains_policy=ppo.value_trains_policy,
         stop_kl=ppo.stop_kl,
         reward_scale=rollouts.return_scale,
         group_baseline=ppo.group_baseline,

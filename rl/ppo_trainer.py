@@ -45,6 +45,7 @@ class PPOSettings:
         gae_lambda: See `action_gae`.
         clip: Limits of a step.
         value_weight: Weight of the value loss beside the policy's.
+        value_trains_policy: Let the gradients of the values reach the adapter.
         stop_kl: The passes end when the policy has moved this far from the one that played, in
             nats per token; 0 for no limit.
         reward_scale: Every reward is multiplied by it.
@@ -61,6 +62,7 @@ class PPOSettings:
     gae_lambda: float
     clip: Clipping
     value_weight: float
+    value_trains_policy: bool
     stop_kl: float
     reward_scale: float
     group_baseline: bool
@@ -83,7 +85,9 @@ class ToolUsePPOTrainer(ToolUseGRPOTrainer):
     def __init__(self, *, settings: PPOSettings, kl: KLController, **options: Any) -> None:
         self._settings = settings
         self._kl = kl
-        add_value_head(options["model"])
+        add_value_head(
+            options["model"], options["args"].seed, trains_policy=settings.value_trains_policy
+        )
         callbacks = [*options.pop("callbacks", ()), kl]
         super().__init__(callbacks=callbacks, **options)
         if self.args.gradient_accumulation_steps * self.args.steps_per_generation != 1:

@@ -26,6 +26,7 @@ SETTINGS = PPOSettings(
     gae_lambda=0.9,
     clip=Clipping(0.2, 0.2, 0.2),
     value_weight=0.5,
+    value_trains_policy=True,
     stop_kl=0.0,
     reward_scale=0.1,
     group_baseline=False,
@@ -59,7 +60,7 @@ def scored(trainer: Any) -> dict[str, Any]:
     """One generation, played and judged by a policy and a critic that have some opinion."""
     trainer.model.train()
     with torch.no_grad():
-        trainer.model.value_head.linear.weight.normal_(0, 0.1)
+        trainer.model.value_head.outer.weight.normal_(0, 0.1)
         for name, parameter in trainer.model.named_parameters():
             if "lora_B.default" in name:
                 parameter.normal_(0, 0.02)
@@ -187,6 +188,24 @@ def test_the_gradient_is_that_of_one_plain_forward_per_row(
         torch.testing.assert_close(mine[name], gradient, atol=1e-5, rtol=1e-3)
 
 
+def test_the_critic_leaves_the_policy_alone_unless_it_is_told_otherwise(
+    build_ppo: BuildPPO,
+) -> None:
+    found = {}
+    for trains_policy in (False, True):
+        trainer = build_ppo(str(trains_policy), settings={"value_trains_policy": trains_policy})
+        batch = scored(trainer)
+        batch["advantages"] = torch.zeros_like(batch["advantages"])  # nothing for the actor
+        trainer._learn(trainer.model, batch)
+        found[trains_policy] = gradients(trainer.model)
+    assert found[False]["value_head.outer.weight"].any()
+    adapters = {
+        trains_policy: any(g.any() for name, g in every.items() if "lora_" in name)
+        for trains_policy, every in found.items()
+    }
+    assert adapters == {False: False, True: True}
+
+
 @pytest.mark.parametrize("per_episode", [False, True])
 def test_fewer_tokens_at_once_give_the_same_gradient(
     build_ppo: BuildPPO, per_episode: bool
@@ -223,7 +242,7 @@ def test_actor_and_critic_are_trained_and_the_reference_is_not(build_ppo: BuildP
     after = adapter(trainer.model)
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert same(reference, adapter(trainer.model, "ref"))
-    assert trainer.model.value_head.linear.weight.any()
+    assert trainer.model.value_head.outer.weight.any()
 
 
 def test_rows_are_not_divided_by_trl(build_ppo: BuildPPO) -> None:
@@ -254,11 +273,11 @@ def test_a_resumed_run_ends_with_the_parameters_of_an_uninterrupted_one(
         assert torch.equal(one, other)
     assert whole._kl.coefficient == again._kl.coefficient != 0.1
     kept = load_file(tmp_path / "whole" / "checkpoint-2" / FILE)
-    assert torch.equal(kept["linear.weight"], whole.model.value_head.linear.weight)
+    assert torch.equal(kept["outer.weight"], whole.model.value_head.outer.weight)
 
 
 def test_a_missing_value_head_says_which_command_writes_it(tokenizer: Any, tmp_path: Path) -> None:
     model = policy(tokenizer)
-    add_value_head(model)
+    add_value_head(model, seed=0)
     with pytest.raises(ModelFileError, match=r"value_head\.safetensors.*rl\.ppo"):
         load_value_head(model, tmp_path)
