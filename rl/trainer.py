@@ -91,6 +91,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         self._rollouts_per_step = rollouts_per_step
         self._tokens_per_forward = tokens_per_forward
         self._step_seconds = 0.0
+        self._generated_at, self._generations = -1, 0
         self._workers = workers
         self._servers = servers
         self._opened = ExitStack()
@@ -126,9 +127,12 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         started = time.monotonic()
         tasks = self._deal(len(prompts))
         model = self.accelerator.unwrap_model(self.model)
-        # Processes play other tasks, and must not draw the same numbers for them.
-        seed = hash((self._sampling.seed, self.state.global_step)) % 2**31
-        seed += self.accelerator.process_index
+        # Each generation draws other numbers, also when several make one step, in every process.
+        step = self.state.global_step
+        self._generations = self._generations + 1 if step == self._generated_at else 0
+        self._generated_at = step
+        number = (self._generations,) if self._generations else ()
+        seed = hash((self._sampling.seed, step, *number)) % 2**31 + self.accelerator.process_index
         sampling = replace(self._sampling, temperature=self.temperature, seed=seed)
         served = (
             VLLMConversations(self.vllm_generation, self.processing_class.eos_token_id, sampling)

@@ -303,7 +303,7 @@ def test_a_resumed_run_deals_on_from_the_checkpoint(
 # --- a kill -------------------------------------------------------------------------------------
 
 
-def command(place: Path, run_dir: Path, *more: str) -> list[str]:
+def command(program: str, place: Path, run_dir: Path, *more: str) -> list[str]:
     (place / "grpo.yaml").write_text(
         "\n".join(
             f"{name}: {str(value).lower() if isinstance(value, bool) else value}"
@@ -330,19 +330,20 @@ logging_steps: 1
         encoding="utf-8",
     )
     paths = ["--config", str(place / "grpo.yaml"), "--output_dir", str(run_dir / "grpo")]
-    return [sys.executable, "-m", "rl.grpo", *paths, "--run_dir", str(run_dir), *more]
+    return [sys.executable, "-m", program, *paths, "--run_dir", str(run_dir), *more]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("program", ["rl.grpo", "rl.ppo"])
 def test_a_run_that_was_killed_and_resumed_ends_like_one_that_was_not(
-    place: Path, tmp_path: Path
+    program: str, place: Path, tmp_path: Path
 ) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     where: dict[str, Any] = {"env": environment, "cwd": Path(__file__).parents[2]}
-    subprocess.run(command(place, tmp_path / "whole"), check=True, **where)
+    subprocess.run(command(program, place, tmp_path / "whole"), check=True, **where)
 
     with subprocess.Popen(
-        command(place, tmp_path / "cut"), stdout=subprocess.PIPE, text=True, **where
+        command(program, place, tmp_path / "cut"), stdout=subprocess.PIPE, text=True, **where
     ) as killed:
         for line in killed.stdout or ():
             if "'loss'" in line and (tmp_path / "cut" / "grpo" / "checkpoint-1").is_dir():
@@ -352,7 +353,7 @@ def test_a_run_that_was_killed_and_resumed_ends_like_one_that_was_not(
     done = tmp_path / "cut" / "grpo" / "adapter_model.safetensors"
     assert not done.exists()
 
-    resume = command(place, tmp_path / "cut", "--resume_from_checkpoint", "true")
+    resume = command(program, place, tmp_path / "cut", "--resume_from_checkpoint", "true")
     subprocess.run(resume, check=True, **where)
     whole = load_file(tmp_path / "whole" / "grpo" / "adapter_model.safetensors")
     rest = load_file(done)

@@ -112,15 +112,20 @@ def test_each_step_samples_with_a_seed_of_its_own_and_each_run_with_the_same(
     seeds: list[int] = []
 
     class Noted(LanguagePlayer):
-        def __init__(self, model: Any, tokenizer: Any, config: SamplingConfig, name: str) -> None:
+        def __init__(
+            self, model: Any, tokenizer: Any, config: SamplingConfig, *rest: Any, **options: Any
+        ) -> None:
             seeds.append(config.seed)
-            super().__init__(model, tokenizer, config, name)
+            super().__init__(model, tokenizer, config, *rest, **options)
 
     monkeypatch.setattr(rl.trainer, "LanguagePlayer", Noted)
     for seed in (5, 5, 6):
         build(seed=seed).train()
     assert seeds[:2] == seeds[2:4]
     assert len(set(seeds)) == 4
+    build(seed=5, steps=1, gradient_accumulation_steps=2, steps_per_generation=1).train()
+    assert seeds[6] == seeds[0]
+    assert len(set(seeds)) == 5  # a second generation of the same step draws other numbers
 
 
 # --- the reference policy -----------------------------------------------------------------------
