@@ -25,28 +25,23 @@ from agents.merged import folded_adapter
 from agents.models import add_adapter, load_model
 from agents.shared_prompt import completion_log_probs
 from agents.value_head import add_value_head
-from rl import preflight
-from rl.preflight import (
+from rl.preflight.__main__ import kind_of, main
+from rl.preflight.changes import Reader, _smaller_micro_batch, first_that_fits
+from rl.preflight.memory import (
     MOMENTS,
     OVERHEAD,
-    Plan,
-    Reader,
-    Shape,
     cache_bytes,
     estimate,
-    first_that_fits,
-    main,
     own_slots,
     peak,
-    read_config,
     saved_in_layer,
-    shape_of,
-    state_bytes,
     weights_bytes,
 )
+from rl.preflight.plan import Plan, state_bytes
+from rl.preflight.shape import Shape, read_config, shape_of
+from sft.flags import CONFIGS
 
 RANK = 16
-CONFIGS = Path(preflight.__file__).parent.parent / "configs"
 T4_GIB = 14.5
 """What a T4 has left of its 16 GB (15 GiB) when error correction is on."""
 PLAN = Plan(
@@ -437,7 +432,7 @@ def test_smaller_pieces_need_less_and_leave_the_step_as_it_is() -> None:
     whole = reader("grpo", "--tokens_per_forward", "0")
     start = whole.read({})
     assert start.plan.micro == 8
-    found = [whole.read(step) for step in preflight._smaller_micro_batch(start)]
+    found = [whole.read(step) for step in _smaller_micro_batch(start)]
     assert [run.plan.micro for run in found] == [4, 2, 1]
     peaks = [run.peak() for run in (start, *found)]
     assert peaks == sorted(peaks, reverse=True)
@@ -447,7 +442,7 @@ def test_smaller_pieces_need_less_and_leave_the_step_as_it_is() -> None:
 def test_smaller_batches_of_sft_are_accumulated() -> None:
     several = reader("sft", "--per_device_train_batch_size", "4")
     start = several.read({})
-    for step in preflight._smaller_micro_batch(start):
+    for step in _smaller_micro_batch(start):
         config = several.read(step).given[-1]
         assert config.per_device_train_batch_size * config.gradient_accumulation_steps == 64
 
@@ -558,7 +553,7 @@ def test_a_mistake_is_one_clear_line(
 def test_the_first_line_of_a_config_says_which_command_it_is_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kinds = {preflight.kind_of(str(CONFIGS / f"starter-{kind}.yaml")): kind for kind in COMMANDS}
+    kinds = {kind_of(str(CONFIGS / f"starter-{kind}.yaml")): kind for kind in COMMANDS}
     assert kinds == {kind: kind for kind in COMMANDS}
     bare = tmp_path / "bare.yaml"
     bare.write_text("max_steps: 3\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""How much memory a run will need, before anything is loaded: `python -m rl.preflight`."""
