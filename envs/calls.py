@@ -78,8 +78,11 @@ def _run(chains: Sequence[_Chain]) -> None:
     if any(chain.connection.loop is not loop for chain in chains):
         raise ClientError("connections do not survive a fork; make the environment in the worker")
     longest = max(chain.longest for chain in chains)
+    # A tool in this process may block the loop, and with it whoever runs the loop.
+    may_block = any(chain.connection.in_process for chain in chains)
+    run = loop.run if may_block else loop.run_here
     try:
-        loop.run(_finish(chains, longest + GRACE_S / 2), longest + GRACE_S)
+        run(_finish(chains, longest + GRACE_S / 2), longest + GRACE_S)
     except TimeoutError:
         return  # a tool blocks the loop itself; what has no result is late
 

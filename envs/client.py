@@ -1,10 +1,10 @@
 """MCP connections for synchronous code, each owned by one task.
 
-`step()` is synchronous and the SDK is not, so callers cross over to an event loop in another
-thread (`event_loop.py`). A crossing costs about 60 us, so `calls.py` takes the calls of a whole
-vector step at once. A connection is opened and closed by the same task, as
-the SDK's cancel scopes demand; when that task ends, the calls in flight end with it. Every wait
-has a deadline, and every way in which a call can fail is one of the statuses of `Status`.
+`step()` is synchronous and the SDK is not, so callers cross over to an event loop
+(`event_loop.py`). A crossing costs about 0.1 ms, so `calls.py` takes the calls of a whole vector
+step at once. A connection is opened and closed by the same task, as the SDK's cancel scopes demand;
+when that task ends, the calls in flight end with it. Every wait has a deadline, and every way in
+which a call can fail is one of the statuses of `Status`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 from mcp import Client
+from mcp.server import MCPServer, Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, INVALID_PARAMS, REQUEST_TIMEOUT, Tool
 
@@ -54,12 +55,16 @@ class Connection:
         deadlines: How long each wait may take.
         mode: Protocol era, as `mcp.Client` takes it: `"auto"` asks the server, which costs an
             answer (and 10 s where an old server gives none), `"legacy"` and a version do not.
+
+    Attributes:
+        in_process: Whether the server's tools run on the event loop of this process.
     """
 
     def __init__(self, server: Any, deadlines: Deadlines | None = None, mode: str = "auto") -> None:
         self.deadlines = deadlines or Deadlines()
         self.loop = event_loop()
         self.mode = mode
+        self.in_process = isinstance(server, MCPServer | Server)
         self._server = server
         self._client: Client | None = None
         self._owner: asyncio.Task[None] | None = None
