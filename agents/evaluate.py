@@ -1,20 +1,24 @@
 """`python -m agents.evaluate`: policies side by side on the same tasks.
 
-A policy is the name of a canary, `oracle`, `embedded`, a model folder, an adapter folder, or a
-hub id. Every one is played by the rollout and judged by the rewards that training uses.
+A policy is the name of a canary, `oracle`, `embedded`, a model folder, an adapter folder, a hub id,
+or MODEL@URL for a model behind an OpenAI-compatible endpoint, whose key comes from OPENAI_API_KEY.
+Every one is played by the rollout and judged by the rewards that training uses.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from agents.chat_client import ChatClient, ChatConfig, base_url, key_from_environment
 from agents.cli import fail, parse_flags, say
+from agents.endpoint import EndpointPlayer, model_at
 from agents.engine import SamplingConfig
 from agents.errors import AgentError, ModelNotFoundError
 from agents.models import EMBEDDED, Precision, check_adapter, is_adapter, load_player
@@ -55,7 +59,8 @@ class EvaluateFlags:
         default_factory=lambda: list(FLOORS_AND_CEILING),
         metadata={
             "help": "What to compare: scripted policies (oracle, canaries), 'embedded', model "
-            "folders, adapter folders, hub ids such as Qwen/Qwen3-1.7B."
+            "folders, adapter folders, hub ids such as Qwen/Qwen3-1.7B, and MODEL@URL for an "
+            "OpenAI-compatible endpoint such as agents/embedded@http://localhost:8000/v1."
         },
     )
     suite: str = field(
@@ -121,11 +126,14 @@ def check_policy(name: str) -> None:
         UnknownPolicyError: Neither a scripted policy, nor a folder, nor a hub id.
         ModelNotFoundError: A folder that does not exist.
         ModelFileError: An adapter folder that is incomplete.
+        EndpointError: A URL that is none.
     """
     path = Path(name).expanduser()
     if name in POLICY_NAMES or name == EMBEDDED:
         return
-    if is_adapter(path):
+    if endpoint := model_at(name):
+        base_url(endpoint[1])
+    elif is_adapter(path):
         check_adapter(path)
     elif path.is_dir():
         if not (path / "config.json").is_file():
@@ -136,7 +144,7 @@ def check_policy(name: str) -> None:
         known = (*POLICY_NAMES, EMBEDDED)
         raise UnknownPolicyError(
             f'no policy "{name}"{did_you_mean(name, known)}; known: {", ".join(known)}, model '
-            "folders, adapter folders, and hub ids such as Qwen/Qwen3-1.7B"
+            "folders, adapter folders, hub ids such as Qwen/Qwen3-1.7B, and MODEL@URL"
         )
     elif path.parent.is_dir():
         beside = [str(other) for other in path.parent.iterdir() if other.is_dir()]
@@ -146,25 +154,26 @@ def check_policy(name: str) -> None:
 def play(name: str, tasks: Sequence[Task], flags: EvaluateFlags) -> list[Episode]:
     """Let one policy play every task `flags.k` times; attempts at a task follow each other."""
     players: list[Player]
-    if name in POLICY_NAMES:
-        policy = _scripted(name, flags)
-        players = [ScriptedPlayer(policy, flags.seed + attempt) for attempt in range(flags.k)]
-        rows = list(tasks)
-    else:
-        players = [_model(name, flags)]
-        rows = [task for task in tasks for _ in range(flags.k)]
-    played = [
-        trajectory.episode
-        for player in players
-        for trajectory in rollout(
-            player,
-            rows,
-            max_turns=flags.max_turns,
-            batch_size=flags.batch_size,
-            servers=flags.servers or None,
-            progress=sys.stderr.isatty(),
-        )
-    ]
+    with ExitStack() as opened:
+        if name in POLICY_NAMES:
+            policy = _scripted(name, flags)
+            players = [ScriptedPlayer(policy, flags.seed + attempt) for attempt in range(flags.k)]
+            rows = list(tasks)
+        else:
+            players = [_model(name, flags, opened)]
+            rows = [task for task in tasks for _ in range(flags.k)]
+        played = [
+            trajectory.episode
+            for player in players
+            for trajectory in rollout(
+                player,
+                rows,
+                max_turns=flags.max_turns,
+                batch_size=flags.batch_size,
+                servers=flags.servers or None,
+                progress=sys.stderr.isatty(),
+            )
+        ]
     order = {task.id: place for place, task in enumerate(tasks)}
     return sorted(played, key=lambda episode: order[episode.task.id])
 
@@ -221,7 +230,13 @@ def _scripted(name: str, flags: EvaluateFlags) -> TextPolicy:
     return make_policy(name, answer=most_common_answer(load_tasks(flags.suite, "train")))
 
 
-def _model(name: str, flags: EvaluateFlags) -> Player:
+def _model(name: str, flags: EvaluateFlags, opened: ExitStack) -> Player:
+    if endpoint := model_at(name):
+        model, url = endpoint
+        config = ChatConfig(url, model, flags.temperature, flags.max_turn_tokens)
+        client = ChatClient(config, key_from_environment())
+        opened.callback(client.close)
+        return EndpointPlayer(client, name)
     sampling = SamplingConfig(
         temperature=flags.temperature,
         max_turn_tokens=flags.max_turn_tokens,
