@@ -6,9 +6,17 @@ Recipes (each run goes to RUN_DIR/RECIPE/seedN; finished runs are kept and only 
 
     recipe          SFT on 60 traces, then GRPO (configs/starter-sft.yaml, starter-grpo.yaml)
     no-warm-start   GRPO from the base model
-    group-scaled    from the same warm start, returns divided by the spread of each group
     sft-long        SFT on the same traces with about GRPO's compute
     sft-600         SFT on ten times the traces (in 10 views each instead of 50)
+
+From the warm start of `recipe`:
+
+    group-scaled    returns divided by the spread of each group
+    ungated         groups without a success teach too
+    scaled-ungated  both
+    outcome-only    an episode is worth whether it ended in success, not the sum of its turns
+    turn-credit     a turn is credited with what came from it on
+    ppo             PPO (configs/starter-ppo.yaml) for as many steps
 
 Prints a markdown table of every run and, with `--json FILE`, the figures of each.
 """
@@ -26,21 +34,29 @@ from pathlib import Path
 
 Flags = tuple[str, ...] | None
 ONCE = ("--eval_base", "false")  # the base policy is the same in every run
+UNGATED = ("--gate_groups", "false")
+SCALED = ("--scale_rewards", "group")
+AS_LONG = ("--max_steps", "105", "--lr_scheduler_kwargs", '{"num_decay_steps": 35}')
 RECIPES: dict[str, tuple[Flags, Flags]] = {
     "recipe": ((), ()),
     "no-warm-start": (None, ("--adapter", "none")),
-    "group-scaled": (None, ("--scale_rewards", "group")),
     "sft-long": ((*ONCE, "--num_train_epochs", "6"), None),
     "sft-600": ((*ONCE, "--num_traces", "600", "--views", "10"), None),
+    "group-scaled": (None, SCALED),
+    "ungated": (None, UNGATED),
+    "scaled-ungated": (None, (*UNGATED, *SCALED)),
+    "outcome-only": (None, ("--reward", "outcome")),
+    "turn-credit": (None, ("--credit", "turn")),
+    "ppo": (None, AS_LONG),
 }
-"""Flags for `sft.train` and for `rl.grpo`; None: that stage is left out."""
+"""Flags for `sft.train` and for `rl.grpo` (`rl.ppo`: the last); None: that stage is left out."""
 
 LIMIT_S = 3600.0
 
 
 def commands(recipe: str, seed: int, root: Path, threads: int) -> list[list[str]]:
-    """Return the commands of one run; GRPO without an SFT stage starts from that of `recipe`."""
-    sft_flags, grpo_flags = RECIPES[recipe]
+    """Return the commands of one run; RL without an SFT stage starts from that of `recipe`."""
+    sft_flags, rl_flags = RECIPES[recipe]
     folder = place(root, recipe, seed)
     warm = folder if sft_flags is not None else place(root, "recipe", seed)
     common = ["--run_dir", str(folder), "--seed", str(seed), "--threads", str(threads)]
@@ -48,10 +64,16 @@ def commands(recipe: str, seed: int, root: Path, threads: int) -> list[list[str]
     if sft_flags is not None:
         sft = [sys.executable, "-m", "sft.train", "--output_dir", str(folder / "sft")]
         result.append([*sft, *common, *sft_flags])
-    if grpo_flags is not None:
-        grpo = [sys.executable, "-m", "rl.grpo", "--output_dir", str(folder / "grpo")]
-        result.append([*grpo, "--adapter", str(warm / "sft"), *common, *grpo_flags])
+    if rl_flags is not None:
+        program = "ppo" if recipe == "ppo" else "grpo"
+        learn = [sys.executable, "-m", f"rl.{program}", "--output_dir", str(folder / program)]
+        result.append([*learn, "--adapter", str(warm / "sft"), *common, *rl_flags])
     return result
+
+
+def from_recipe(recipe: str) -> bool:
+    """Return whether a recipe is the shipped one or starts from its warm start."""
+    return recipe == "recipe" or (RECIPES[recipe][0] is None and recipe != "no-warm-start")
 
 
 def place(root: Path, recipe: str, seed: int) -> Path:
@@ -96,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="Write the figures here.")
     flags = parser.parse_args(arguments)
     wanted = [(recipe, seed) for recipe in flags.recipes for seed in flags.seeds]
-    first = sorted({seed for recipe, seed in wanted if recipe in ("recipe", "group-scaled")})
+    first = sorted({seed for recipe, seed in wanted if from_recipe(recipe)})
     with ThreadPoolExecutor(flags.jobs) as pool:
         # Others start from its warm start, so the recipe itself comes first.
         list(pool.map(lambda seed: run("recipe", seed, flags.run_dir, flags.threads), first))

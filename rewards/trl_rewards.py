@@ -26,6 +26,7 @@ from typing import Any
 
 from rewards.episode import MODEL_STATUSES, Episode, Outcome
 from rewards.errors import RecordError
+from rewards.matrix import DEFAULT_MATRIX
 from rewards.serialise import episode_from_json
 
 RewardFunction = Callable[..., list[float | None]]
@@ -66,6 +67,16 @@ def over_episodes(name: str, score: Callable[[Episode], float]) -> RewardFunctio
 def scaled_return(scale: float) -> RewardFunction:
     """Return the reward function `episode_return` with another scale."""
     return over_episodes("episode_return", lambda episode: scale * episode.total_reward)
+
+
+def scaled_success(scale: float) -> RewardFunction:
+    """Return a reward function that looks at the ending alone: a success, or not.
+
+    Args:
+        scale: The reward of a successful turn is multiplied by it; everything else is 0.
+    """
+    worth = scale * DEFAULT_MATRIX.value(Outcome.SUCCESS)
+    return over_episodes("episode_success", lambda episode: worth * episode.success)
 
 
 def count_of(outcome: Outcome, name: str) -> RewardFunction:

@@ -14,10 +14,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 from trl import GRPOConfig
 
 from agents.cli import run
+from rewards.trl_rewards import scaled_return, scaled_success
 from rl.start import RolloutArguments, train_policy
 from rl.trainer import ToolUseGRPOTrainer
 from sft.flags import PolicyArguments, TaskArguments, read_flags
@@ -35,6 +37,27 @@ class GroupArguments:
     gate_groups: bool = field(
         default=False, metadata={"help": "No gradient from groups without any success."}
     )
+    reward: Literal["turns", "outcome"] = field(
+        default="turns",
+        metadata={
+            "help": "What an episode is worth: the sum of its turns' rewards, or whether it ended "
+            "in success alone."
+        },
+    )
+    credit: Literal["episode", "turn"] = field(
+        default="episode",
+        metadata={
+            "help": "What a turn is credited with: the whole episode, or what came from it on "
+            "(compared with the same turn of the group's other episodes)."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if self.credit == "turn" and self.reward == "outcome":
+            raise ValueError(
+                "--credit turn gives every turn its own reward, --reward outcome none; use one"
+            )
 
 
 def main(
@@ -45,7 +68,15 @@ def main(
     config: GRPOConfig,
 ) -> None:
     """Train, save, measure."""
-    trainer = partial(ToolUseGRPOTrainer, gate_groups=groups.gate_groups)
+    if groups.credit == "turn" and config.scale_rewards not in ("none", False):
+        raise SystemExit("error: --credit turn is not scaled by groups; use --scale_rewards none")
+    worth = {"turns": scaled_return, "outcome": scaled_success}
+    trainer = partial(
+        ToolUseGRPOTrainer,
+        gate_groups=groups.gate_groups,
+        reward=worth[groups.reward](rollouts.return_scale),
+        turn_credit=rollouts.return_scale if groups.credit == "turn" else None,
+    )
     train_policy("grpo", trainer, policy, play, rollouts, config)
 
 

@@ -53,6 +53,25 @@ def rows_of(batch: Mapping[str, Any], rows: torch.Tensor) -> Batch:
     }
 
 
+def loss_share(loss_type: str, piece: Batch, batch: Batch) -> float:
+    """Return by what TRL's loss of a piece is multiplied so that those of all pieces add up.
+
+    Its losses are means over rows, means over tokens, or sums that it divides by the tokens of the
+    whole generation.
+
+    Raises:
+        ValueError: If it is not known how the loss divides.
+    """
+    if piece is batch or loss_type in ("dapo", "cispo", "vespo"):
+        return 1.0
+    if loss_type in ("grpo", "dr_grpo", "sapo", "luspo"):
+        return len(piece["prompt_ids"]) / len(batch["prompt_ids"])
+    if loss_type == "bnpo":
+        said = [(one["completion_mask"] * one.get("tool_mask", 1)).sum() for one in (piece, batch)]
+        return float(said[0] / said[1].clamp(min=1))
+    raise ValueError(f"--loss_type {loss_type} cannot be divided; leave --tokens_per_forward at 0")
+
+
 def _prompts(batch: Mapping[str, Any]) -> list[bytes]:
     """Return something that is equal where two rows have the same prompt."""
     return [row.numpy().tobytes() for row in batch["prompt_ids"].cpu()]

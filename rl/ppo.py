@@ -19,6 +19,7 @@ from trl import GRPOConfig
 
 from agents.cli import run
 from agents.value_head import save_value_head
+from rewards.trl_rewards import scaled_return
 from rl.ppo_objective import Clipping, KLController
 from rl.ppo_trainer import PPOSettings, ToolUsePPOTrainer
 from rl.start import RolloutArguments, train_policy
@@ -136,7 +137,8 @@ def main(
         per_episode=ppo.per_episode,
     )
     kl = KLController(config.beta, ppo.target_kl, ppo.kl_horizon)
-    make = partial(ToolUsePPOTrainer, settings=settings, kl=kl)
+    reward = scaled_return(rollouts.return_scale)  # logged; what is learned from is each turn's
+    make = partial(ToolUsePPOTrainer, settings=settings, kl=kl, reward=reward)
     trainer = train_policy("ppo", make, policy, play, rollouts, config)
     if trainer and trainer.is_world_process_zero():
         save_value_head(trainer.model, str(config.output_dir))

@@ -27,7 +27,6 @@ from agents.models import (
 )
 from agents.summary import write_stage_summary
 from envs.tasks.load import load_tasks
-from rewards.trl_rewards import scaled_return
 from rl.curriculum import Curriculum
 from rl.faults import StopOnFaults
 from rl.trainer import ToolUseGRPOTrainer
@@ -117,7 +116,7 @@ def train_policy(
 
     Args:
         stage: Name of the stage in `summary.json`.
-        make_trainer: Makes the trainer, given its options.
+        make_trainer: Makes the trainer, given its options; it knows what an episode is worth.
         policy: Which policy.
         play: Which tasks.
         rollouts: What is played in training.
@@ -149,7 +148,6 @@ def train_policy(
     )
     trainer = make_trainer(
         curriculum=curriculum,
-        reward=scaled_return(rollouts.return_scale),
         sampling=sampling(policy, config),
         max_turns=rollouts.rollout_turns or play.max_turns,
         guided=rollouts.guided,

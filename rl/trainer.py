@@ -7,10 +7,9 @@ episodes that an infrastructure fault ended are dropped from the loss.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
@@ -29,14 +28,15 @@ from agents.shared_prompt import CompletionStates, completion_states
 from agents.vllm_engine import VLLMConversations
 from envs.backends import ServerSource
 from envs.vector_env import MCPVectorEnv
-from rewards.episode import MODEL_STATUSES, Episode, Outcome, Task
+from rewards.episode import MODEL_STATUSES, Episode, Task
 from rewards.goal_checks import forbids_calls, needs_call
 from rewards.goals import Goal
-from rewards.serialise import episode_to_json
+from rl.credit import groups_with_success, turn_advantages
 from rl.curriculum import Curriculum
 from rl.distributed import as_forward
 from rl.faults import StopOnFaults
-from rl.pieces import Batch, divided, packed_tokens, rows_of
+from rl.pieces import Batch, divided, loss_share, packed_tokens, rows_of
+from rl.step_log import StepLog, groups_without_signal, rollout_metrics, sampled_entropy
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         max_turns: Turn limit of the environment.
         log_dir: Where `metrics.jsonl` and `rollouts.jsonl` are written.
         gate_groups: Give no gradient to groups without any success.
+        turn_credit: Credit each turn with the rewards from it on, times this, and not with `reward`
+            of the whole episode (see `turn_advantages`).
         guided: Episodes of each group whose first token is held to what the task needs: a call, or
             none. Where the policy is sure of the wrong one, no episode of a group would ever show
             it the other, and the group would teach nothing.
@@ -74,6 +76,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         max_turns: int,
         log_dir: Path,
         gate_groups: bool = False,
+        turn_credit: float | None = None,
         guided: int = 0,
         faults: StopOnFaults | None = None,
         servers: ServerSource | None = None,
@@ -86,9 +89,8 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         self._sampling = sampling
         self._max_turns = max_turns
         self._gate_groups = gate_groups
+        self._turn_credit = turn_credit
         self._guided = guided
-        self._log_dir = log_dir
-        self._rollouts_per_step = rollouts_per_step
         self._tokens_per_forward = tokens_per_forward
         self._step_seconds = 0.0
         self._generated_at, self._generations = -1, 0
@@ -96,7 +98,6 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         self._servers = servers
         self._opened = ExitStack()
         self._envs: list[MCPVectorEnv] = []
-        self._step_metrics: dict[str, Any] = {}
         self._asked: torch.Tensor | None = None  # tokens whose log-probability is wanted
         self._faults = faults or StopOnFaults(1.0)
         callbacks = [*options.pop("callbacks", ()), self._faults, curriculum]
@@ -113,7 +114,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
                 "several processes cannot share a vLLM server: their episodes end at different "
                 "turns; use --vllm_mode colocate"
             )
-        log_dir.mkdir(parents=True, exist_ok=True)
+        self._log = StepLog(log_dir, rollouts_per_step, self.is_world_process_zero())
 
     def close(self) -> None:
         """Close the environments."""
@@ -300,11 +301,20 @@ class ToolUseGRPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        if self._gate_groups and self.model.training:
-            keep = groups_with_success(
-                [row["episodes"] for row in inputs], self.num_generations
-            ).to(output["advantages"])
-            output["advantages"] = output["advantages"] * keep
+        if not self.model.training:
+            return output
+        episodes = [row["episodes"] for row in inputs]
+        if self._turn_credit is not None:
+            output["advantages"] = turn_advantages(
+                episodes,
+                [row["turn_ends"] for row in inputs],
+                (output["completion_mask"] * output["tool_mask"]).bool(),
+                self.num_generations,
+                self._turn_credit,
+            )
+        if self._gate_groups:
+            keep = groups_with_success(episodes, self.num_generations).to(output["advantages"])
+            output["advantages"] = torch.einsum("r...,r->r...", output["advantages"], keep)
         return output
 
     def _get_per_token_logps_and_entropies(
@@ -381,7 +391,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """Compute TRL's loss without the tokens that cannot move it.
 
-        What the policy did not say is masked. A row whose advantage is zero (its group has one
+        What the policy did not say is masked. What has an advantage of zero (its group has one
         return) adds exactly zero to the loss and to its gradient, unless there is a KL or entropy
         term. The log-probabilities of neither need to be computed.
         """
@@ -389,8 +399,8 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             self.beta == 0 and self.top_entropy_quantile == 1 and not self._entropy_bonus_enabled
         )
         said = (inputs["completion_mask"] * inputs.get("tool_mask", 1)).bool()
-        heard = inputs["advantages"] != 0
-        self._asked = said & heard[:, None] if only_policy else said
+        heard = said & (inputs["advantages"].view(len(said), -1) != 0)
+        self._asked = heard if only_policy else said
         try:
             loss: torch.Tensor = super()._compute_loss(model, inputs)
         finally:
@@ -399,8 +409,7 @@ class ToolUseGRPOTrainer(GRPOTrainer):
             # TRL averages the entropy over all rows, and those left out count as zero in it;
             # `sampled_entropy` is the figure of the step.
             mode = "train" if self.model.training else "eval"
-            computed = said[heard].sum().clamp(min=1)
-            self._metrics[mode]["entropy"][-1] *= float(said.sum() / computed)
+            self._metrics[mode]["entropy"][-1] *= float(said.sum() / heard.sum().clamp(min=1))
         return loss
 
     # --- logs ---------------------------------------------------------------------------------
@@ -408,55 +417,21 @@ class ToolUseGRPOTrainer(GRPOTrainer):
     def _note_rollouts(self, episodes: Sequence[Episode], entropy: float, seconds: float) -> None:
         if not self.model.training:
             return
-        self._step_metrics = {
+        figures = {
             **rollout_metrics(self._free(episodes)),
             "groups_without_signal": groups_without_signal(episodes, self.num_generations),
             "entropy": entropy,
             "rollout_seconds": seconds,
         }
-        if not self.is_world_process_zero():
-            return
-        step = self.state.global_step
-        with (self._log_dir / "rollouts.jsonl").open("a", encoding="utf-8") as file:
-            for episode in episodes[:: max(1, len(episodes) // self._rollouts_per_step)]:
-                row = {"step": step, **episode_to_json(episode)}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._log.note(self.state.global_step, episodes, figures)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the rollout's figures to TRL's logs and to `metrics.jsonl`."""
-        if self._step_metrics and "loss" in logs:
-            flat = {k: v for k, v in self._step_metrics.items() if isinstance(v, float)}
+        if "loss" in logs:
+            flat = {k: v for k, v in self._log.figures().items() if isinstance(v, float)}
             logs = {**logs, **{f"episodes/{name}": value for name, value in flat.items()}}
         super().log(logs, start_time)
-        if not self._step_metrics or not self.is_world_process_zero():
-            return
-        entry = {"step": self.state.global_step, **self._step_metrics}
-        latest = self.state.log_history[-1]
-        for name in ("loss", "kl", "grad_norm", "step_time", "learning_rate"):
-            if name in latest:
-                entry[name] = latest[name]
-        with (self._log_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-        self._step_metrics = {}
-
-
-def loss_share(loss_type: str, piece: Batch, batch: Batch) -> float:
-    """Return by what TRL's loss of a piece is multiplied so that those of all pieces add up.
-
-    Its losses are means over rows, means over tokens, or sums that it divides by the tokens of the
-    whole generation.
-
-    Raises:
-        ValueError: If it is not known how the loss divides.
-    """
-    if piece is batch or loss_type in ("dapo", "cispo", "vespo"):
-        return 1.0
-    if loss_type in ("grpo", "dr_grpo", "sapo", "luspo"):
-        return len(piece["prompt_ids"]) / len(batch["prompt_ids"])
-    if loss_type == "bnpo":
-        said = [(one["completion_mask"] * one.get("tool_mask", 1)).sum() for one in (piece, batch)]
-        return float(said[0] / said[1].clamp(min=1))
-    raise ValueError(f"--loss_type {loss_type} cannot be divided; leave --tokens_per_forward at 0")
+        self._log.end_step(self.state.global_step, self.state.log_history[-1])
 
 
 def trl_rows(played: Sequence[Trajectory], filler: int) -> dict[str, list[Any]]:
@@ -484,61 +459,6 @@ def calls_first(goal: Goal) -> bool | None:
     if needs_call(goal):
         return True
     return False if forbids_calls(goal) else None
-
-
-def sampled_entropy(played: Sequence[Trajectory]) -> float:
-    """Return the policy's entropy in nats per token, estimated from what it sampled.
-
-    The mean of -log p over sampled tokens is unbiased, costs nothing, and counts every row.
-    """
-    sampled = [
-        -log_prob
-        for trajectory in played
-        for log_prob, said in zip(trajectory.log_probs, trajectory.mask, strict=True)
-        if said
-    ]
-    return _mean(sampled)
-
-
-def groups_with_success(episodes: Sequence[Episode], size: int) -> torch.Tensor:
-    """Return 1.0 for each episode whose group of `size` holds a success, else 0.0."""
-    keep: list[float] = []
-    for start in range(0, len(episodes), size):
-        group = episodes[start : start + size]
-        keep += [float(any(episode.success for episode in group))] * len(group)
-    return torch.tensor(keep)
-
-
-def groups_without_signal(episodes: Sequence[Episode], size: int) -> float:
-    """Return the share of the groups of `size` whose episodes all have one return."""
-    groups = [episodes[i : i + size] for i in range(0, len(episodes), size)]
-    returns = [
-        {round(one.total_reward, 6) for one in group if one.status in MODEL_STATUSES}
-        for group in groups
-    ]
-    return sum(len(different) < 2 for different in returns) / max(1, len(groups))
-
-
-def rollout_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Return a step's figures: success, outcome shares, success by kind."""
-    sound = [episode for episode in episodes if episode.status in MODEL_STATUSES]
-    turns = Counter(turn.outcome for episode in sound for turn in episode.turns)
-    total = max(1, sum(turns.values()))
-    kinds: dict[str, list[bool]] = defaultdict(list)
-    for episode in sound:
-        kinds[episode.task.kind].append(episode.success)
-    return {
-        "success": _mean([episode.success for episode in sound]),
-        "mean_return": _mean([episode.total_reward for episode in sound]),
-        "turns": _mean([len(episode.turns) for episode in sound]),
-        "infrastructure_faults": float(len(episodes) - len(sound)),
-        "outcomes": {str(outcome): turns[outcome] / total for outcome in Outcome},
-        "kinds": {kind: _mean(values) for kind, values in sorted(kinds.items())},
-    }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
 
 
 def _rows(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:

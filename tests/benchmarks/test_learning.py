@@ -16,6 +16,7 @@ from agents.summary import record_stage, write_stage_summary
 from envs.tasks.load import load_tasks
 from rewards.episode import Episode, Outcome, Turn
 from rl.grpo import GroupArguments
+from rl.ppo import PPOArguments
 from rl.start import RolloutArguments
 from sft.flags import CONFIGS, PolicyArguments, TaskArguments
 from sft.train import WarmStartArguments
@@ -24,6 +25,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "learning.py"
 CLASSES = {
     "sft.train": ((WarmStartArguments,), SFTConfig, "starter-sft.yaml"),
     "rl.grpo": ((RolloutArguments, GroupArguments), GRPOConfig, "starter-grpo.yaml"),
+    "rl.ppo": ((RolloutArguments, PPOArguments), GRPOConfig, "starter-ppo.yaml"),
 }
 
 
@@ -66,10 +68,18 @@ def test_the_alternatives_differ_from_the_recipe_in_what_their_names_say(
     assert [command[2] for command in flags["no-warm-start"]] == ["rl.grpo"]
     assert [command[2] for command in flags["sft-long"]] == ["sft.train"]
     assert [command[2] for command in flags["sft-600"]] == ["sft.train"]
-    recipe = " ".join(flags["recipe"][1])
-    for name in ("--output_dir", "--run_dir"):
-        recipe = recipe.replace(f"{name} {tmp_path}/recipe", f"{name} {tmp_path}/group-scaled")
-    assert " ".join(flags["group-scaled"][0]) == f"{recipe} --scale_rewards group"
+    assert [command[2] for command in flags["ppo"]] == ["rl.ppo"]
+    for name, differs in {
+        "group-scaled": "--scale_rewards group",
+        "ungated": "--gate_groups false",
+        "scaled-ungated": "--gate_groups false --scale_rewards group",
+        "outcome-only": "--reward outcome",
+        "turn-credit": "--credit turn",
+    }.items():
+        recipe = " ".join(flags["recipe"][1])
+        for flag in ("--output_dir", "--run_dir"):
+            recipe = recipe.replace(f"{flag} {tmp_path}/recipe", f"{flag} {tmp_path}/{name}")
+        assert " ".join(flags[name][0]) == f"{recipe} {differs}"
 
 
 def test_finished_runs_are_read_and_not_run_again(

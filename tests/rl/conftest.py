@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from watched_trainer import (
     policy,
 )
 
+import rl.trainer
 from agents.engine import SamplingConfig
+from agents.rollout import Trajectory, rollout
+from rewards.episode import Outcome, Status
 from rl.curriculum import Curriculum
 from rl.faults import StopOnFaults
 
@@ -34,6 +38,7 @@ def build(tmp_path: Path, tokenizer: Any) -> Build:
         model: Any = None,
         reward: Any = by_length,
         gate_groups: bool = False,
+        turn_credit: float | None = None,
         guided: int = 0,
         faults: StopOnFaults | None = None,
         max_turns: int = 3,
@@ -71,6 +76,7 @@ def build(tmp_path: Path, tokenizer: Any) -> Build:
             sampling=SamplingConfig(max_turn_tokens=8, max_length=2000, seed=seed),
             max_turns=max_turns,
             **({"gate_groups": True} if gate_groups else {}),
+            **({} if turn_credit is None else {"turn_credit": turn_credit}),
             guided=guided,
             faults=faults,
             workers=workers,
@@ -82,3 +88,28 @@ def build(tmp_path: Path, tokenizer: Any) -> Build:
         )
 
     return make
+
+
+def with_return(trajectory: Trajectory, reward: float, status: Status = Status.OK) -> Trajectory:
+    """The trajectory with another verdict; its tokens stay."""
+    turns = trajectory.episode.turns
+    outcome = Outcome.SUCCESS if reward > 0 else Outcome.STRUCTURAL_FAIL
+    turns = (
+        *(replace(turn, reward=0.0) for turn in turns[:-1]),
+        replace(turns[-1], reward=reward, outcome=outcome),
+    )
+    return replace(trajectory, episode=replace(trajectory.episode, turns=turns, status=status))
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the rollouts of the trainer come out as told."""
+
+    def arrange(*verdicts: tuple[float, Status]) -> None:
+        def play(*args: Any, **kwargs: Any) -> list[Trajectory]:
+            played = rollout(*args, **kwargs)
+            return [with_return(t, *v) for t, v in zip(played, verdicts, strict=True)]
+
+        monkeypatch.setattr(rl.trainer, "rollout", play)
+
+    return arrange

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from watched_trainer import Build
 
-from rl.pieces import divided, packed_tokens, rows_of
-from rl.trainer import loss_share
+from rl.pieces import divided, loss_share, packed_tokens, rows_of
 
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30)), min_size=1, max_size=12)
 PROMPTS = ([1, 2], [1, 2, 3], [4], [5, 6, 7, 8])

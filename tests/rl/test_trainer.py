@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ import rl.trainer
 from agents.engine import SamplingConfig
 from agents.models import cast_trainable_to_float32, load_model
 from agents.players import LanguagePlayer
-from agents.rollout import Trajectory, rollout
+from agents.rollout import Trajectory
 from agents.template import ChatTemplate
-from rewards.episode import Outcome, Status
+from rewards.episode import Status
 from rewards.judge import rescore
 from rewards.serialise import episode_from_json
 from rewards.trl_rewards import scaled_return
@@ -157,31 +156,6 @@ def test_the_kl_is_zero_at_first_and_the_reference_never_moves(
 
 
 # --- returns ------------------------------------------------------------------------------------
-
-
-def with_return(trajectory: Trajectory, reward: float, status: Status = Status.OK) -> Trajectory:
-    """The trajectory with another verdict; its tokens stay."""
-    turns = trajectory.episode.turns
-    outcome = Outcome.SUCCESS if reward > 0 else Outcome.STRUCTURAL_FAIL
-    turns = (
-        *(replace(turn, reward=0.0) for turn in turns[:-1]),
-        replace(turns[-1], reward=reward, outcome=outcome),
-    )
-    return replace(trajectory, episode=replace(trajectory.episode, turns=turns, status=status))
-
-
-@pytest.fixture
-def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes the rollouts of the trainer come out as told."""
-
-    def arrange(*verdicts: tuple[float, Status]) -> None:
-        def play(*args: Any, **kwargs: Any) -> list[Trajectory]:
-            played = rollout(*args, **kwargs)
-            return [with_return(t, *v) for t, v in zip(played, verdicts, strict=True)]
-
-        monkeypatch.setattr(rl.trainer, "rollout", play)
-
-    return arrange
 
 
 OK, CRASHED = Status.OK, Status.SERVER_CRASHED

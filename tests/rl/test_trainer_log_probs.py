@@ -11,10 +11,8 @@ import rl.trainer
 from agents.rollout import Trajectory
 from agents.shared_prompt import completion_states
 from rewards.episode import Episode
-from rl.trainer import (
-    ToolUseGRPOTrainer,
-    sampled_entropy,
-)
+from rl.step_log import sampled_entropy
+from rl.trainer import ToolUseGRPOTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
 
