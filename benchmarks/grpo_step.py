@@ -1,218 +1,287 @@
-"""What a step of GRPO costs: our rollout and update beside the usual forms of both.
+"""What a step of GRPO costs, beside TRL's own trainer with its `environment_factory`.
 
     python benchmarks/grpo_step.py
     python benchmarks/grpo_step.py --json runs/grpo_step.json
+    python benchmarks/grpo_step.py --scaling        ours alone: how the cost grows
 
-The embedded policy plays groups of training tasks of the starter family. In the same run, in turn:
+Both sides train a Qwen3 of 6 layers x 256 (vocabulary 4,000, random weights, LoRA on all linear
+layers) for whole steps of `trainer.train()`: rollout, update, optimizer. They see the same prompt,
+say and hear the same number of tokens, and reach the same gradient (checked in every step); see
+`grpo_sides.py`. First each side tries its settings (rows or tokens at once, checkpointing) and
+takes the fastest; then both take steps in turn, each in a process of its own.
 
-    rollout    ours: a kept cache, prompts kept once, batches side by side
-               peer: transformers' `generate` for every turn, on the whole conversation of each row
-    update     ours: one packed row, each prompt once, sampled tokens only, adapter folded
-               peer: every row with its own copy of the prompt, padded, 16 rows at a time
+Keys of the JSON: `step_speedup`, `rollout_speedup`, `update_speedup` (TRL's seconds by ours) and
+`memory_ratio` (ours by TRL's peak above the idle process) for the long prompt,
+`short_prompt_speedup` for the short one: medians over the rounds; `rounds` has every figure.
 
-Both sides of the update get the same episodes, all of them with an advantage, and their gradients
-are compared before anything is measured. Keys of the JSON: `rollout_ratio`, `update_ratio` (peer's
-seconds by ours, medians of the rounds, with the smallest and largest) and the seconds themselves.
+The bounds: an update cannot gain more than (G (P + R)) / (P + G R), the tokens that go through the
+model (P prompt, R completion, G episodes); a rollout cannot be faster than one prefill of the
+prompt and the decoding of its tokens with all keys and values at hand, which is measured with
+plain transformers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
+from grpo_sides import Setting, Step, model, serve
+from transformers import DynamicCache
 
-from agents.engine import GeneratedTurn, Opening, SamplingConfig
-from agents.merged import folded_adapter
-from agents.models import add_adapter, load_model, load_tokenizer
-from agents.players import LanguagePlayer
-from agents.rollout import Trajectory, rollout
-from agents.shared_prompt import completion_log_probs
-from envs.tasks.load import load_tasks
-from rewards.episode import Task
+STEP_S = 600.0
+"""How long a step may take."""
 
-SAMPLING = SamplingConfig(temperature=0.8, max_turn_tokens=48, seed=0)
-MAX_TURNS = 4
-MICRO_BATCH = 16
-"""Rows that the peer's update computes at once; larger ones were slower here."""
+TARGETS = {
+    "step_speedup": 3.0,
+    "rollout_speedup": 2.5,
+    "update_speedup": 3.0,
+    "memory_ratio": 0.6,
+    "short_prompt_speedup": 1.0,
+}
+"""At least this; `memory_ratio`: at most."""
 
-
-class GeneratePerTurn:
-    """The usual engine: `generate` on the whole conversation of every row, padded on the left."""
-
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.contexts: list[list[int]] = []
-
-    def start(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Begin conversations."""
-        self.contexts = [list(prompt) for prompt in prompts]
-
-    def extend(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> None:
-        """Keep some rows and append to them."""
-        self.contexts = [[*self.contexts[row], *new] for row, new in zip(rows, ids, strict=True)]
-
-    def generate(self, openings: Sequence[Opening | None] = ()) -> list[GeneratedTurn]:
-        """Sample a turn for every row; nothing is held in this benchmark."""
-        pad, width = self.tokenizer.pad_token_id, max(map(len, self.contexts))
-        ids = torch.tensor([[*[pad] * (width - len(c)), *c] for c in self.contexts])
-        real = torch.tensor([[*[0] * (width - len(c)), *[1] * len(c)] for c in self.contexts])
-        with torch.no_grad():
-            output = self.model.generate(
-                ids,
-                attention_mask=real,
-                do_sample=True,
-                temperature=SAMPLING.temperature,
-                top_k=0,
-                max_new_tokens=SAMPLING.max_turn_tokens,
-                pad_token_id=pad,
-                eos_token_id=self.tokenizer.eos_token_id,
-            )
-        turns = []
-        for context, row in zip(self.contexts, output[:, width:].tolist(), strict=True):
-            end = self.tokenizer.eos_token_id
-            said = row[: row.index(end) + 1] if end in row else row
-            turns.append(GeneratedTurn(said, [0.0] * len(said)))
-            context += said
-        return turns
+TRIALS = {
+    "trl": [
+        {"micro_batch": rows, "checkpointing": checkpointing}
+        for checkpointing in (False, True)
+        for rows in (1, 2, 4, 8)
+    ],
+    "ours": [{"tokens_per_forward": 0}, {"tokens_per_forward": 0, "checkpointing": True}],
+}
 
 
-def repeated_log_probs(model: Any, played: Sequence[Trajectory]) -> Iterator[torch.Tensor]:
-    """Yield sums of the sampled tokens' log-probabilities, every row with its own prompt."""
-    for start in range(0, len(played), MICRO_BATCH):
-        some = played[start : start + MICRO_BATCH]
-        rows = [[*one.prompt_ids, *one.completion_ids] for one in some]
-        width = max(map(len, rows))
-        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
-        real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        kept = width - min(len(one.prompt_ids) for one in some) + 1
-        logits = model(ids, attention_mask=real, logits_to_keep=kept).logits
-        total = torch.zeros(())
-        for row, one in enumerate(some):
-            first = len(one.prompt_ids) - 1 - (width - kept)
-            scores = logits[row, first : first + len(one.completion_ids)] / SAMPLING.temperature
-            said = torch.tensor(one.mask).bool()
-            chosen = torch.tensor(one.completion_ids)[said, None]
-            total = total + scores[said].log_softmax(-1).gather(-1, chosen).sum()
-        yield total
+class Side:
+    """A trainer in a process of its own.
+
+    Args:
+        setting: What it does.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self.setting = setting
+        self._process = context.Process(target=serve, args=(theirs, setting), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._receive()
+
+    def step(self) -> Step:
+        """Take one step."""
+        self._connection.send("step")
+        step = self._receive()
+        assert isinstance(step, Step)
+        return step
+
+    def _receive(self) -> Step | None:
+        connection: Connection = self._connection
+        try:
+            if connection.poll(STEP_S):
+                found: Step | None = connection.recv()
+                return found
+        except EOFError:
+            pass
+        raise SystemExit(f"{self.setting.side} ended or took over {STEP_S:.0f} s for a step")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.join()
 
 
-def packed_log_probs(model: Any, played: Sequence[Trajectory]) -> Iterator[torch.Tensor]:
-    """Yield the same sum by the way the trainer takes."""
-    wanted = torch.zeros(len(played), max(len(p.mask) for p in played), dtype=torch.bool)
-    for row, one in enumerate(played):
-        wanted[row, : len(one.mask)] = torch.tensor(one.mask).bool()
-    with folded_adapter(model):
-        found, _ = completion_log_probs(
-            model,
-            [one.prompt_ids for one in played],
-            [one.completion_ids for one in played],
-            SAMPLING.temperature,
-            wanted,
-        )
-    yield found.sum()
+@contextmanager
+def side(setting: Setting) -> Iterator[Side]:
+    """Give a side, ended at the end."""
+    one = Side(setting)
+    try:
+        yield one
+    finally:
+        one.close()
 
 
-def gradient(
-    model: Any, parts: Callable[[Any, Any], Iterator[torch.Tensor]], played: Any
-) -> torch.Tensor:
-    """Return the gradient of a sum of log-probabilities for all trained parameters."""
-    model.zero_grad()
-    for part in parts(model, played):
-        part.backward()
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+def fastest(setting: Setting, trials: Sequence[dict[str, Any]]) -> tuple[Setting, list[str]]:
+    """Return the setting of a side whose second step is fastest, and a line for each one tried."""
+    found, lines = [], []
+    for trial in trials:
+        chosen = replace(setting, **trial)
+        with side(chosen) as one:
+            one.step()
+            step = one.step()
+        found.append((step.seconds, len(found), chosen))
+        memory = step.memory / 2**20
+        lines.append(f"{chosen.side}: {chosen.describe()}: {step.seconds:.2f} s, {memory:.0f} MiB")
+        sys.stdout.write(lines[-1] + "\n")
+        sys.stdout.flush()
+    return min(found)[2], lines
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long something takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def rounds(settings: Sequence[Setting], count: int) -> list[list[Step]]:
+    """Return the steps of `count` rounds in which the sides take turns, after one to warm up."""
+    with ExitStack() as opened:
+        sides = [opened.enter_context(side(setting)) for setting in settings]
+        found = [[one.step() for one in sides] for _ in range(count + 1)]
+    for steps in found:
+        first = steps[0]
+        for other in steps[1:]:
+            if (first.prompt_tokens, first.completion_tokens) != (
+                other.prompt_tokens,
+                other.completion_tokens,
+            ):
+                raise SystemExit(f"the sides do not have the same tokens: {first}, {other}")
+            if abs(first.grad_norm / other.grad_norm - 1) > 1e-3:
+                raise SystemExit(f"the sides do not have the same gradient: {first}, {other}")
+    return found[1:]
 
 
-def play(model: Any, tokenizer: Any, tasks: Sequence[Task], workers: int, seed: int) -> Any:
-    """Play the tasks as the trainer does."""
-    player = LanguagePlayer(model, tokenizer, replace(SAMPLING, seed=seed))
-    share = -(-len(tasks) // workers)
-    return rollout(player, tasks, max_turns=MAX_TURNS, batch_size=share, workers=workers)
+def speedups(found: Sequence[Sequence[Step]], part: str) -> list[float]:
+    """Return the second side's seconds by the first's, round by round."""
+    return [getattr(theirs, part) / getattr(ours, part) for ours, theirs in found]
 
 
-def play_usual(model: Any, tokenizer: Any, tasks: Sequence[Task]) -> Any:
-    """Play the tasks with `generate` for every turn."""
-    player = LanguagePlayer(model, tokenizer, SAMPLING)
-    player._conversations = GeneratePerTurn(model, tokenizer)  # type: ignore[assignment]
-    return rollout(player, tasks, max_turns=MAX_TURNS, batch_size=len(tasks))
+def decoding_bound(setting: Setting, prompt_tokens: int) -> float:
+    """Return the seconds of one prefill and of the decoding of all turns, by plain transformers."""
+    torch.set_num_threads(setting.threads)
+    policy = model().merge_and_unload().eval()
+    prompt = torch.randint(10, 1000, (1, prompt_tokens))
+    with torch.no_grad():
+        started = time.perf_counter()
+        cache = DynamicCache(config=policy.config)
+        policy(prompt, past_key_values=cache, logits_to_keep=1)
+        cache.batch_repeat_interleave(setting.group)
+        tokens = torch.full((setting.group, 1), 7)
+        for _ in range(setting.turns * setting.turn_tokens):
+            logits = policy(tokens, past_key_values=cache, logits_to_keep=1).logits[:, -1]
+            tokens = torch.multinomial(logits.softmax(-1), 1)
+        return time.perf_counter() - started
 
 
-def policy(adapter: str | None) -> Any:
-    """Return the embedded policy with a trainable adapter."""
-    if adapter:
-        return load_model("embedded", adapter=adapter, trainable=True)
-    return add_adapter(load_model("embedded"), rank=16, alpha=32, seed=0)
+def spread(values: Sequence[float], form: str = ".2f") -> str:
+    """Return a median with the smallest and largest."""
+    middle = statistics.median(values)
+    return f"{middle:{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-def measure(flags: argparse.Namespace) -> dict[str, Any]:
-    """Measure all four in turn, round by round."""
-    torch.set_num_threads(flags.threads)
-    model, tokenizer = policy(flags.adapter), load_tokenizer("embedded")
-    chosen = load_tasks("starter", "train")[: flags.groups]
-    tasks = [task for task in chosen for _ in range(flags.group_size)]
-    played = play(model, tokenizer, tasks, flags.threads, seed=0)
-    mine, theirs = (gradient(model, f, played) for f in (packed_log_probs, repeated_log_probs))
-    error = float((mine - theirs).norm() / theirs.norm())
-    if error > 1e-3:
-        raise SystemExit(f"the two gradients differ by {error:.2g} of their size")
-    works: dict[str, Callable[[], object]] = {
-        "rollout": lambda: play(model, tokenizer, tasks, flags.threads, seed=0),
-        "rollout_peer": lambda: play_usual(model, tokenizer, tasks),
-        "update": lambda: gradient(model, packed_log_probs, played),
-        "update_peer": lambda: gradient(model, repeated_log_probs, played),
+def compare(setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
+    """Compare both sides at one prompt; print the tables and return the figures."""
+    chosen = [
+        fastest(replace(setting, side=name), TRIALS[name][: flags.trials or None])[0]
+        for name in ("ours", "trl")
+    ]
+    found = rounds(chosen, flags.rounds)
+    first = found[0][0]
+    group, prompt, completion = setting.group, first.prompt_tokens, first.completion_tokens
+    bound = group * (prompt + completion) / (prompt + group * completion)
+    decoding = statistics.median(decoding_bound(setting, prompt) for _ in range(flags.rounds))
+    ratios = {part: speedups(found, part) for part in ("seconds", "rollout", "update")}
+    memory = [ours.memory / theirs.memory for ours, theirs in found]
+    reached = {
+        "update": statistics.median(ratios["update"]) / bound,
+        "rollout": decoding / statistics.median(ours.rollout for ours, _ in found),
     }
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(flags.rounds + 1):
-        for name, work in works.items():
-            spent = seconds(work)
-            if number:  # the first round warms up
-                times[name].append(spent)
-    result: dict[str, Any] = {"episodes": len(tasks), "gradient_error": error, "seconds": times}
-    for name in ("rollout", "update"):
-        ratios = [p / o for p, o in zip(times[f"{name}_peer"], times[name], strict=True)]
-        result[f"{name}_ratio"] = statistics.median(ratios)
-        result[f"{name}_ratio_range"] = [min(ratios), max(ratios)]
-    return result
+    write = sys.stdout.write
+    write(
+        f"\nprompt {prompt} tokens ({setting.tools} tools), {group} episodes of {setting.turns} "
+        f"turns, {completion} tokens each; {setting.threads} threads, n={flags.rounds} rounds\n"
+        + "".join(f"{one.side}: {one.describe()}\n" for one in chosen)
+        + "\n| | ours, s | TRL, s | times as fast |\n|---|---|---|---|\n"
+    )
+    for part, name in (("seconds", "step"), ("rollout", "rollout"), ("update", "update")):
+        both = [spread([getattr(pair[i], part) for pair in found]) for i in (0, 1)]
+        write(f"| {name} | {both[0]} | {both[1]} | {spread(ratios[part])} |\n")
+    peaks = [spread([pair[i].memory / 2**20 for pair in found], ".0f") for i in (0, 1)]
+    write(f"| peak above idle, MiB | {peaks[0]} | {peaks[1]} | ratio {spread(memory)} |\n\n")
+    write(
+        f"update: at most {bound:.2f} times as fast by tokens; {reached['update']:.0%} of it\n"
+        f"rollout: one prefill and decoding take {decoding:.2f} s; {reached['rollout']:.0%} of "
+        "that speed\n\n"
+    )
+    return {
+        "settings": [asdict(one) for one in chosen],
+        "step_speedup": statistics.median(ratios["seconds"]),
+        "rollout_speedup": statistics.median(ratios["rollout"]),
+        "update_speedup": statistics.median(ratios["update"]),
+        "memory_ratio": statistics.median(memory),
+        "bound_reached": reached,
+        "rounds": [[asdict(one) for one in pair] for pair in found],
+    }
+
+
+SCALES = {"tools": (5, 15, 30, 60), "turns": (1, 2, 4, 8), "group": (2, 4, 8, 16, 32)}
+
+
+def scaling(setting: Setting, count: int) -> list[dict[str, Any]]:
+    """Print how a step of ours grows with each of tools, turns and group; return the figures."""
+    found = []
+    sys.stdout.write(
+        "| tools | turns | group | tokens of a step | step, s | ms per 1,000 tokens | peak, MiB |\n"
+        "|---|---|---|---|---|---|---|\n"
+    )
+    for name, values in SCALES.items():
+        for value in values:
+            chosen = replace(setting, side="ours", **{name: value})
+            with side(chosen) as one:
+                steps = [one.step() for _ in range(count + 1)][1:]
+            first = steps[0]
+            tokens = first.prompt_tokens + chosen.group * first.completion_tokens
+            seconds = statistics.median(step.seconds for step in steps)
+            memory = statistics.median(step.memory for step in steps) / 2**20
+            sys.stdout.write(
+                f"| {chosen.tools} | {chosen.turns} | {chosen.group} | {tokens} | "
+                f"{spread([step.seconds for step in steps])} | {1e6 * seconds / tokens:.0f} | "
+                f"{memory:.0f} |\n"
+            )
+            sys.stdout.flush()
+            found.append({**asdict(chosen), "tokens": tokens, "steps": [asdict(s) for s in steps]})
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print a table, write JSON."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--adapter", help="Adapter of a warm start; a fresh one by default.")
-    parser.add_argument("--groups", type=int, default=48, help="Tasks of a step.")
-    parser.add_argument("--group_size", type=int, default=4, help="Episodes of each task.")
-    parser.add_argument("--rounds", type=int, default=5, help="Measured rounds.")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads.")
-    parser.add_argument("--json", type=Path, help="Write the figures here.")
+    parser.add_argument("--tools", type=int, default=30)
+    parser.add_argument("--short_tools", type=int, default=5, help="0: leave the short prompt out")
+    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--group", type=int, default=8)
+    parser.add_argument("--turn_tokens", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=0, help="settings tried; 0: all")
+    parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--json", type=Path, help="write the figures here")
     flags = parser.parse_args(arguments)
-    result = measure(flags)
-    out = sys.stdout
-    out.write(f"{result['episodes']} episodes a step, {flags.rounds} rounds\n")
-    for name in ("rollout", "update"):
-        ours, peer = (statistics.median(result["seconds"][n]) for n in (name, f"{name}_peer"))
-        low, high = result[f"{name}_ratio_range"]
-        out.write(
-            f"{name:8} ours {ours:6.2f} s, usual form {peer:6.2f} s, ratio "
-            f"{result[f'{name}_ratio']:.2f} ({low:.2f} to {high:.2f})\n"
-        )
+    setting = Setting(
+        "ours", flags.tools, flags.turns, flags.group, flags.turn_tokens, threads=flags.threads
+    )
+    figures: dict[str, Any]
+    if flags.scaling:
+        figures = {"scaling": scaling(setting, flags.rounds)}
+    else:
+        figures = compare(setting, flags)
+        if flags.short_tools:
+            short = compare(replace(setting, tools=flags.short_tools, arguments=1), flags)
+            figures |= {"short_prompt_speedup": short["step_speedup"], "short_prompt": short}
+        for name, target in TARGETS.items():
+            if name in figures:
+                met = (figures[name] <= target) == (name == "memory_ratio")
+                sys.stdout.write(
+                    f"{name} {figures[name]:.2f}, target {target}: {'met' if met else 'not met'}\n"
+                )
     if flags.json:
-        flags.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        flags.json.parent.mkdir(parents=True, exist_ok=True)
+        flags.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,54 +1,76 @@
+"""The benchmark of a step against TRL's own trainer, at a size that says nothing about speed."""
+
 from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
+from tiny_models import shipped_tokenizer
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "grpo_step.py"
+from envs.parsing import parse_turn
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SMALL = ["--tools", "2", "--turns", "2", "--group", "2", "--turn_tokens", "40", "--threads", "1"]
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("grpo_step", BENCHMARK)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["grpo_step"] = module
-    spec.loader.exec_module(module)
-    return module
+def sides() -> ModuleType:
+    found = []
+    for name in ("step_server", "grpo_sides"):
+        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        found.append(module)
+    return found[-1]
 
 
-SMALL = ["--groups", "2", "--group_size", "2", "--rounds", "2", "--threads", "1"]
-
-
-def test_the_benchmark_writes_ratios_with_their_range(benchmark: Any, tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    file = tmp_path / "figures.json"
-    benchmark.main([*SMALL, "--json", str(file)])
-    torch.set_num_threads(threads)
-    figures = json.loads(file.read_text(encoding="utf-8"))
-    assert figures["episodes"] == 4
-    assert 0 < figures["gradient_error"] < 1e-3
-    for name in ("rollout", "update"):
-        low, high = figures[f"{name}_ratio_range"]
-        assert 0 < low <= figures[f"{name}_ratio"] <= high
-        assert len(figures["seconds"][name]) == len(figures["seconds"][f"{name}_peer"]) == 2
-
-
-def test_the_benchmark_measures_nothing_where_the_two_updates_differ(
-    benchmark: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("turn_tokens", [40, 41, 64])
+def test_every_scripted_turn_has_the_wanted_length_and_says_what_it_should(
+    sides: Any, turn_tokens: int
 ) -> None:
-    right = benchmark.repeated_log_probs
-    monkeypatch.setattr(
-        benchmark,
-        "repeated_log_probs",
-        lambda model, played: (part * 1.01 for part in right(model, played)),
-    )
-    with pytest.raises(SystemExit, match="gradients differ"):
-        benchmark.main(SMALL)
+    tokenizer = shipped_tokenizer()
+    setting = replace(sides.Setting("ours"), turns=3, group=4, turn_tokens=turn_tokens)
+    script = sides.Script(setting, tokenizer)
+    for number in range(3):
+        for row, ids in enumerate(script.turn(number)):
+            assert len(ids) == turn_tokens
+            assert ids[-1] == tokenizer.eos_token_id
+            turn = parse_turn(tokenizer.decode(ids[:-1]))
+            assert turn.fault is None
+            assert len(turn.calls) == (number < 2)
+            if number == 2:
+                assert ("42" in turn.text) == script.right(row)
+
+
+def test_a_length_that_no_turn_can_have_is_refused(sides: Any) -> None:
+    script = sides.Script(replace(sides.Setting("ours"), turn_tokens=5), shipped_tokenizer())
+    with pytest.raises(SystemExit, match="no turn has exactly 5 tokens"):
+        script.turn(0)
+
+
+@pytest.mark.slow
+def test_both_sides_do_the_same_work_and_the_figures_are_written(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    flags = ["--short_tools", "1", "--rounds", "2", "--trials", "1", "--json", str(file)]
+    command = [sys.executable, str(BENCHMARKS / "grpo_step.py"), *SMALL, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    assert {"step_speedup", "rollout_speedup", "update_speedup"} <= figures.keys()
+    assert {"memory_ratio", "short_prompt_speedup"} <= figures.keys()
+    for pair in (*figures["rounds"], *figures["short_prompt"]["rounds"]):
+        ours, theirs = pair
+        for name in ("prompt_tokens", "completion_tokens"):
+            assert ours[name] == theirs[name] > 0
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
+    assert "target" in done.stdout
