@@ -14,6 +14,7 @@ A side runs in a process of its own; `serve` takes a step of `trainer.train()` f
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import logging
@@ -30,7 +31,7 @@ from typing import Any, Literal
 import step_server
 import torch
 from datasets import Dataset
-from transformers import Qwen3Config, Qwen3ForCausalLM, TrainerCallback
+from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM, TrainerCallback
 from transformers import logging as hf_logging
 from trl import GRPOConfig, GRPOTrainer
 
@@ -98,6 +99,7 @@ class Step:
         grad_norm: Size of the gradient.
         prompt_tokens: Tokens of the prompt.
         completion_tokens: Tokens of an episode after it, heard ones included.
+        digest: Of all token ids, and which of them are trained.
     """
 
     seconds: float
@@ -106,6 +108,7 @@ class Step:
     grad_norm: float
     prompt_tokens: int
     completion_tokens: int
+    digest: str
 
     @property
     def update(self) -> float:
@@ -342,7 +345,7 @@ class Paced(TrainerCallback):
         self._rollout = 0.0
         self._started = 0.0
         self._seconds = 0.0
-        self._tokens = (0, 0)
+        self._tokens = (0, 0, "")
         scored = trainer._generate_and_score_completions
 
         def timed(inputs: Any) -> Any:
@@ -352,6 +355,7 @@ class Paced(TrainerCallback):
             self._tokens = (
                 int(batch["prompt_mask"].sum(1).max()),
                 int(batch["completion_mask"].sum(1).max()),
+                digest(batch),
             )
             return batch
 
@@ -382,6 +386,14 @@ class Paced(TrainerCallback):
         self._seconds = time.perf_counter() - self._started
 
 
+def digest(batch: dict[str, torch.Tensor]) -> str:
+    """Return a hash of what is learned from."""
+    found = hashlib.sha256()
+    for name in ("prompt_ids", "completion_ids", "completion_mask", "tool_mask"):
+        found.update(batch[name].long().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
 def resident(name: str) -> int:
     """Return a figure of this process's memory in bytes: VmRSS (now) or VmHWM (largest)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
@@ -402,6 +414,7 @@ def serve(connection: Connection, setting: Setting) -> None:
     make = our_trainer if setting.side == "ours" else trl_trainer
     with tempfile.TemporaryDirectory() as folder:
         trainer = make(setting, folder)
+        trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Paced(trainer, connection))
         connection.send(None)
         trainer.train()

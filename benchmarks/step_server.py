@@ -23,8 +23,8 @@ VERBS = ("find", "check", "count", "open", "close", "move", "print", "send", "so
 
 
 def tool_names(count: int) -> list[str]:
-    """Return the names of so many tools, at most 60."""
-    return [f"{verb}_{noun}" for noun in NOUNS for verb in VERBS][:count]
+    """Return the names of so many tools, at most 60, in alphabetic order: TRL sorts them."""
+    return sorted([f"{verb}_{noun}" for noun in NOUNS for verb in VERBS][:count])
 
 
 def description(name: str) -> str:

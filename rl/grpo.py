@@ -5,7 +5,7 @@ with TRL's `GRPOTrainer`. The reference of the KL term is the SFT policy (a froz
 adapter), returns are scaled by a constant and not by the group, every step holds every kind of
 task, and more of those that can still be learned (`rl/curriculum.py`).
 
-Writes OUTPUT_DIR/ (adapter, checkpoints, metrics.jsonl, rollouts.jsonl),
+Writes OUTPUT_DIR/ (adapter, checkpoints, recipe.yaml, metrics.jsonl, rollouts.jsonl),
 RUN_DIR/episodes/grpo.jsonl and RUN_DIR/summary.json.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from trl import GRPOConfig
@@ -23,6 +24,7 @@ from rewards.trl_rewards import scaled_return, scaled_success
 from rl.start import RolloutArguments, train_policy
 from rl.trainer import ToolUseGRPOTrainer
 from sft.flags import PolicyArguments, TaskArguments, read_flags
+from sft.recipe import write_recipe
 
 DESCRIPTION = (
     "GRPO over episodes of MCP-v0 from the adapter of sft.train. "
@@ -77,6 +79,10 @@ def main(
         reward=worth[groups.reward](rollouts.return_scale),
         turn_credit=rollouts.return_scale if groups.credit == "turn" else None,
     )
+    if config.process_index == 0:
+        write_recipe(
+            Path(str(config.output_dir)), "rl.grpo", (policy, play, rollouts, groups, config)
+        )
     train_policy("grpo", trainer, policy, play, rollouts, config)
 
 

@@ -143,13 +143,16 @@ class ToolUseGRPOTrainer(GRPOTrainer):
         player = LanguagePlayer(
             model, self.processing_class, sampling, "rollout", conversations=served
         )
-        share = -(-len(tasks) // self._workers)
+        # A group's prompt is computed once in each part that holds rows of it: groups stay whole.
+        groups = -(-len(tasks) // self.num_generations)
+        workers = min(self._workers, groups)
+        share = min(len(tasks), -(-groups // workers) * self.num_generations)
         played = rollout(
             player,
             tasks,
             max_turns=self._max_turns,
             batch_size=share,
-            workers=self._workers,
+            workers=workers,
             envs=self._environments(share),
             calls_first=self._calls_first(tasks),
         )

@@ -24,7 +24,8 @@ from agents.errors import ModelFileError
 FILE = "recipe.yaml"
 
 _FIRST_LINE = re.compile(r"# python -m ([\w.]+)")
-_SECRET = "hub_token"
+_NOT_KEPT = ("hub_token", "resume_from_checkpoint")
+"""A secret, and what is said of one run and not of the recipe."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def write_recipe(folder: Path, program: str, arguments: Sequence[Any]) -> Path:
     """Write the recipe of a run beside its adapter.
 
     Args:
-        folder: Folder of the adapter.
+        folder: Folder of the adapter; made if it is not there yet.
         program: The command, such as `sft.train`.
         arguments: The dataclasses of its flags.
 
@@ -54,6 +55,7 @@ def write_recipe(folder: Path, program: str, arguments: Sequence[Any]) -> Path:
     flags: dict[str, Any] = {}
     for one in arguments:
         flags |= _changed(one)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
     text = yaml.safe_dump(flags, sort_keys=False, allow_unicode=True)
     path.write_text(f"# python -m {program} --config {FILE}\n{text}", encoding="utf-8")
@@ -87,7 +89,8 @@ def _changed(arguments: Any) -> dict[str, Any]:
         value = getattr(arguments, one.name)
         value = value.value if isinstance(value, Enum) else value
         plain = value is None or isinstance(value, str | int | float | bool | list | dict)
-        if one.init and plain and value != _default(one) and not one.name.endswith(_SECRET):
+        kept = one.init and not one.name.endswith(_NOT_KEPT)
+        if kept and plain and value != _default(one):
             changed[one.name] = value
     return changed
 

@@ -8,6 +8,7 @@ The base policy plays the test tasks first, the trained one afterwards.
 Writes, under `--run_dir` and `--output_dir`:
 
     OUTPUT_DIR/                 the adapter
+    OUTPUT_DIR/recipe.yaml      the flags, as a config file that trains it again
     OUTPUT_DIR/traces.jsonl     what was trained on as canonical rows: every view of every trace
     RUN_DIR/episodes/base.jsonl, sft.jsonl
     RUN_DIR/summary.json
@@ -40,6 +41,7 @@ from rewards.episode import Task
 from sft.checkpoints import last_checkpoint
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 from sft.interrupt import StopOnInterrupt
+from sft.recipe import write_recipe
 from sft.traces import Row, pick_tasks, token_row
 from sft.views import Views, demonstrations
 
@@ -98,6 +100,7 @@ def main(
     tasks = pick_tasks(every, warm.num_traces, config.seed)
     shown = demonstrations(tasks, play.max_turns, warm.shown(), config.seed, play.servers or None)
     rows = tokenised(ChatTemplate(tokenizer), shown, config.max_length)
+    write_recipe(output, "sft.train", (policy, play, warm, config))
     model = load_model(
         policy.model_name_or_path, load_in_4bit=policy.load_in_4bit, precision=policy.precision
     )

@@ -36,6 +36,7 @@ from rl.curriculum import Curriculum
 from rl.grpo import GroupArguments, main
 from rl.start import RolloutArguments, places, starting_model
 from sft.flags import PolicyArguments, TaskArguments
+from sft.recipe import read_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
 
@@ -125,6 +126,14 @@ def test_the_reference_adapter_is_not_among_the_results(finished: tuple[Path, st
 def test_the_saved_tokenizer_has_the_original_template(finished: tuple[Path, str]) -> None:
     saved = (finished[0] / "grpo" / "chat_template.jinja").read_text(encoding="utf-8")
     assert saved == (EMBEDDED_FOLDER / "chat_template.jinja").read_text(encoding="utf-8")
+
+
+def test_the_recipe_is_kept_beside_the_adapter(finished: tuple[Path, str], place: Path) -> None:
+    recipe = read_recipe(finished[0] / "grpo")
+    assert recipe.program == "rl.grpo"
+    assert recipe.flags["adapter"] == str(place / "sft")
+    assert recipe.flags["max_turns"] == 3
+    assert recipe.flags["learning_rate"] == 0.01
 
 
 def test_every_test_task_is_played_and_summed_up(finished: tuple[Path, str]) -> None:
@@ -364,6 +373,10 @@ def test_a_run_that_was_killed_and_resumed_ends_like_one_that_was_not(
         for name in ("whole", "cut")
     ]
     assert stages[0] == stages[1]
+    recipes = [read_recipe(tmp_path / name / "grpo") for name in ("whole", "cut")]
+    assert {recipe.program for recipe in recipes} == {program}
+    again = [{**r.flags, "output_dir": "", "run_dir": ""} for r in recipes]
+    assert again[0] == again[1]
 
 
 # --- saving -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import rl.trainer
 from agents.engine import SamplingConfig
 from agents.models import cast_trainable_to_float32, load_model
 from agents.players import LanguagePlayer
-from agents.rollout import Trajectory
+from agents.rollout import Trajectory, rollout
 from agents.template import ChatTemplate
 from rewards.episode import Status
 from rewards.judge import rescore
@@ -171,6 +171,25 @@ def test_parts_of_a_generation_play_side_by_side_and_keep_their_places(build: Bu
         assert torch.equal(prompts[2], prompts[3])
         trainer.close()
     assert torch.equal(batches[0]["completion_ids"], batches[1]["completion_ids"])
+
+
+def test_no_group_is_parted_so_that_its_prompt_is_computed_once(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[tuple[int, int]] = []
+
+    def play(*args: Any, **kwargs: Any) -> list[Trajectory]:
+        shares.append((kwargs["batch_size"], kwargs["workers"]))
+        return rollout(*args, **kwargs)
+
+    monkeypatch.setattr(rl.trainer, "rollout", play)
+    for options in (
+        {"workers": 3},
+        {"workers": 2, "num_generations": 4},
+        {"workers": 2, "per_device_train_batch_size": 12, "num_generations": 4},
+    ):
+        build(**options).scored()
+    assert shares == [(2, 2), (4, 1), (8, 2)]
 
 
 def test_returns_are_scaled_by_a_constant_and_not_by_their_group(

@@ -20,6 +20,7 @@ from envs.tasks.load import load_tasks
 from rewards.episode import Task
 from rewards.serialise import read_episodes, write_tasks
 from sft.flags import PolicyArguments, TaskArguments
+from sft.recipe import read_recipe
 from sft.traces import pick_tasks, reference_traces, token_row
 from sft.train import WarmStartArguments, evaluation_tasks, main, tokenised
 
@@ -147,6 +148,12 @@ def logits(name: str) -> torch.Tensor:
     with torch.no_grad():
         result: torch.Tensor = load_model(name).eval()(torch.tensor([[5, 6, 7]])).logits
     return result
+
+
+def test_the_recipe_is_kept_beside_the_adapter(finished: Run) -> None:
+    recipe = read_recipe(finished.output)
+    assert recipe.program == "sft.train"
+    assert recipe.flags["model_name_or_path"] == finished.policy.model_name_or_path
 
 
 def test_the_saved_tokenizer_has_the_original_template(finished: Run) -> None:

@@ -308,15 +308,23 @@ def test_ctrl_c_leaves_nothing_that_looks_complete(
     assert conversion.files() == ["once.jsonl", "rows.jsonl"]
 
 
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The workers, as soon as there are some: children of the fork server, not of the program."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline and process.poll() is None:
+        family = psutil.Process(process.pid).children(recursive=True)
+        if workers := [one for one in family if one.ppid() != process.pid]:
+            return workers
+        time.sleep(0.05)
+    raise AssertionError("the program has no workers")
+
+
 def test_a_worker_that_dies_ends_the_run_with_one_clear_line(
     conversion: Conversion, endless: Path
 ) -> None:
     process = conversion.start(endless, "--workers", "2")
-    wait_for(conversion.folder / "out.jsonl.partial", process)
-    family = psutil.Process(process.pid).children(recursive=True)
-    for worker in family:
-        if worker.ppid() != process.pid:
-            worker.kill()
+    for worker in workers_of(process):
+        worker.kill()
     _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 2
     assert err == "error: a worker process died; is there enough memory? (--workers 1)\n"
