@@ -82,6 +82,7 @@ def test_the_alternatives_differ_from_the_recipe_in_what_their_names_say(
         assert " ".join(flags[name][0]) == f"{recipe} {differs}"
 
 
+@pytest.mark.slow
 def test_finished_runs_are_read_and_not_run_again(
     learning: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

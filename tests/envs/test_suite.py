@@ -80,6 +80,7 @@ def test_the_mock_suite_falls_short_in_nothing(suite: list[Task]) -> None:
     assert shortfalls(suite, mock_catalogue()) == []
 
 
+@pytest.mark.slow
 def test_the_suite_is_the_same_in_every_process() -> None:
     script = (
         "import hashlib\nfrom envs.tasks.suite import generate\n"

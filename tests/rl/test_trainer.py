@@ -105,6 +105,7 @@ def test_rollouts_are_sampled_without_dropout(build: Build, tokenizer: Any) -> N
     )
 
 
+@pytest.mark.slow
 def test_each_step_samples_with_a_seed_of_its_own_and_each_run_with_the_same(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def test_the_auxiliary_loss_asks_for_the_token_that_stood_so_many_places_before(
     assert "model.norm.weight" not in gradients
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_the_tokenizer_is_kept(
     arguments: PretrainArguments, tmp_path: Path
 ) -> None:
