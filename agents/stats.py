@@ -2,6 +2,7 @@
 
 wilson(successes, n)       95 % interval of a success rate
 mcnemar_exact(b, c)        two-sided exact p that two policies differ on the same tasks
+sign_flip_exact(d)         the same for policies of several seeds, which played every task each
 pass_at_k(n, c, k)         chance that ANY of k attempts succeeds
 pass_hat_k(n, c, k)        chance that ALL of k attempts succeed
 
@@ -11,6 +12,7 @@ Where n is 0 nothing is known: the interval is (0, 1).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from scipy.stats import binomtest
 
@@ -60,6 +62,33 @@ def mcnemar_exact(b: int, c: int) -> float:
     if b + c == 0:
         return 1.0
     return float(binomtest(min(b, c), b + c, 0.5).pvalue)
+
+
+def sign_flip_exact(differences: Sequence[int]) -> float:
+    """Exact sign-flip (permutation) test on differences within tasks.
+
+    Tasks are what is drawn: a task that was played with several seeds counts once, with the sum of
+    its seeds, as they are not independent of each other. With one seed it is McNemar's test.
+
+    Args:
+        differences: For each task how many more seeds of the second recipe than of the first
+            solved it.
+
+    Returns:
+        The share of the sign flips of all differences whose sum is as far from 0 as theirs.
+
+    Reference: Fisher (1935), "The Design of Experiments", section 21.
+    """
+    ways = {0: 1}
+    for size in filter(None, differences):
+        flipped: dict[int, int] = {}
+        for total, count in ways.items():
+            for sign in (size, -size):
+                flipped[total + sign] = flipped.get(total + sign, 0) + count
+        ways = flipped
+    distance = abs(sum(differences))
+    extreme = sum(count for total, count in ways.items() if abs(total) >= distance)
+    return extreme / sum(ways.values())
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

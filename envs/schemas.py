@@ -12,6 +12,7 @@ from typing import Any
 
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import validator_for
+from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from envs.errors import ToolListError
@@ -139,7 +140,8 @@ class ArgumentValidator:
                 "mend it in the server, or do not offer the tool"
             ) from error
         self.name = name
-        self._validator = validator(schema)
+        # Without a registry of our own a `$ref` to an address would be fetched from it.
+        self._validator = validator(schema, registry=Registry())
         self._properties = tuple(input_schema.get("properties", {}))
         self._closed = not any(keyword in input_schema for keyword in OPEN_KEYWORDS)
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agents.stats import mcnemar_exact, pass_at_k, pass_hat_k, wilson
+from agents.stats import mcnemar_exact, pass_at_k, pass_hat_k, sign_flip_exact, wilson
 
 Z95 = 1.959963984540054
 
@@ -64,6 +66,27 @@ def test_mcnemar_equals_brute_force_binomial_sums() -> None:
 def test_mcnemar_on_large_counts_equals_the_exact_sum() -> None:
     assert mcnemar_exact(10, 90) == pytest.approx(mcnemar_by_sums(10, 90), rel=1e-9)
     assert mcnemar_exact(10, 90) < 1e-15
+
+
+def test_the_sign_flip_test_of_one_seed_is_mcnemars() -> None:
+    for better, worse in ((0, 0), (3, 0), (7, 2), (5, 5), (40, 21)):
+        differences = [1] * better + [-1] * worse + [0] * 9
+        assert sign_flip_exact(differences) == pytest.approx(mcnemar_exact(worse, better))
+
+
+@given(st.lists(st.integers(-3, 3), max_size=8))
+def test_the_sign_flip_test_counts_every_flip(differences: list[int]) -> None:
+    sums = [
+        abs(sum(sign * one for sign, one in zip(signs, differences, strict=True)))
+        for signs in product((1, -1), repeat=len(differences))
+    ]
+    expected = sum(one >= abs(sum(differences)) for one in sums) / len(sums)
+    assert sign_flip_exact(differences) == pytest.approx(expected)
+
+
+def test_a_task_that_three_seeds_solved_counts_once() -> None:
+    assert sign_flip_exact([3, 3, 3, 3]) == pytest.approx(2 / 16)
+    assert sign_flip_exact([1] * 12) == pytest.approx(2 / 2**12)
 
 
 def test_mcnemar_is_one_where_no_task_differs_and_refuses_negative_counts() -> None:

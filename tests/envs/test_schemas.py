@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from socketserver import BaseRequestHandler, TCPServer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -75,6 +77,29 @@ def test_a_schema_that_cannot_be_evaluated_is_a_problem_and_no_crash() -> None:
     assert "cannot be checked" in problem(unresolvable, a=1)
     multiple = {"type": "object", "properties": {"a": {"multipleOf": 0.5}}}
     assert "cannot be checked" in problem(multiple, a=10**400)
+
+
+def test_a_reference_to_an_address_is_never_fetched() -> None:
+    asked: list[Any] = []
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            asked.append(self.client_address)
+
+    with TCPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/schema.json"
+        elsewhere = {"type": "object", "properties": {"a": {"$ref": address}}}
+        assert "cannot be checked" in problem(elsewhere, a=1)
+        server.shutdown()
+    assert not asked
+
+
+def test_the_schema_of_schemas_needs_no_address() -> None:
+    schema = {"$ref": "https://json-schema.org/draft/2020-12/schema"}
+    takes_a_schema = {"type": "object", "properties": {"a": schema}}
+    assert not problem(takes_a_schema, a={"type": "string"})
+    assert problem(takes_a_schema, a={"type": 5})
 
 
 def test_a_broken_schema_is_refused_when_the_tool_is_mounted() -> None:
