@@ -79,7 +79,7 @@ test-servers: $(STAMP) $(SERVERS_STAMP)
 # The same for the packages that the examples are written for.
 test-examples: $(STAMP)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python tests/examples/peers.py
-	MCP_GYM_REQUIRE_PEERS=1 $(BIN)/python -m pytest -m slow tests/examples $(PYTEST_ARGS)
+	MCP_GYM_REQUIRE_PEERS=1 $(BIN)/python -m pytest -m slow tests/examples tests/docs $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

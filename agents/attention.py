@@ -11,10 +11,22 @@ The layout says which queries see which keys:
 
     agents/packed.py      training: prompts and completions in one row without padding
     agents/kv_cache.py    rollouts: conversations that go on from shared prompts
+
+What computes a part depends on the device (`read`, `read_gradients`):
+
+    CPU       PyTorch's flash kernel for CPUs: takes a bias, gives the logarithm of the sum of the
+              weights, and never holds the scores.
+    others    Plain products, scores in float32, of so many queries at once that at most
+              `PAIRS_AT_ONCE` scores are held; causal ones skip the keys behind them. PyTorch's
+              kernels for GPUs are not used: the flash kernel takes no bias and needs compute
+              capability 8.0 (a T4 has 7.5), and none was measured here.
+
+Without a layout it is transformers' `sdpa`, on every device.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +40,10 @@ from agents.errors import UnsupportedModelError
 NAME = "mcp_gym_layout"
 HIDDEN = -1e30
 """Added to the score of a key that is not seen. Finite, so that a query without keys is no NaN."""
+PAIRS_AT_ONCE = 2**24
+"""Most scores that are held at once where there is no kernel (see above): 64 MiB in float32."""
+SPECIAL = ("sliding_window", "softcap", "s_aux", "position_bias")
+"""What attention of transformers may be told that changes it: windows, caps, sinks, biases."""
 
 
 class Layout(Protocol):
@@ -133,8 +149,19 @@ def read_gradients(
 def _plain_read(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sight: Sight
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same as the kernel for CPUs, for other devices."""
-    scores = _scores(query, key, sight)
+    """The same as the kernel for CPUs, for other devices: some queries after others."""
+    found = [
+        _read_some(query[:, :, rows], key[:, :, keys], value[:, :, keys], part, rows.start)
+        for rows, keys, part in _at_once(query, key, sight)
+    ]
+    outs, log_sums = zip(*found, strict=True)
+    return torch.cat(outs, dim=2), torch.cat(log_sums, dim=2)
+
+
+def _read_some(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sight: Sight, first: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    scores = _scores(query, key, sight, first)
     log_sum = scores.logsumexp(-1)
     return (scores - log_sum[..., None]).exp().to(value.dtype) @ value, log_sum
 
@@ -148,21 +175,69 @@ def _plain_gradients(
     log_sum: torch.Tensor,
     sight: Sight,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    weights = (_scores(query, key, sight) - log_sum[..., None]).exp()
+    by_query = torch.empty_like(query)
+    # Summed up over the queries in the type of the scores.
+    by_key, by_value = (torch.zeros_like(part, dtype=log_sum.dtype) for part in (key, value))
+    for rows, keys, part in _at_once(query, key, sight):
+        found = _gradients_of_some(
+            grad[:, :, rows],
+            query[:, :, rows],
+            key[:, :, keys],
+            value[:, :, keys],
+            out[:, :, rows],
+            log_sum[:, :, rows],
+            part,
+            rows.start,
+        )
+        by_query[:, :, rows] = found[0]
+        by_key[:, :, keys] += found[1]
+        by_value[:, :, keys] += found[2]
+    return by_query, by_key.to(key.dtype), by_value.to(value.dtype)
+
+
+def _gradients_of_some(
+    grad: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    out: torch.Tensor,
+    log_sum: torch.Tensor,
+    sight: Sight,
+    first: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    weights = (_scores(query, key, sight, first) - log_sum[..., None]).exp()
     by_value = weights.to(grad.dtype).transpose(-1, -2) @ grad
     inner = (grad @ value.transpose(-1, -2)).to(weights.dtype)
     scores = (weights * (inner - (grad * out).sum(-1, keepdim=True))).to(query.dtype)
     return scores @ key, scores.transpose(-1, -2) @ query, by_value
 
 
-def _scores(query: torch.Tensor, key: torch.Tensor, sight: Sight) -> torch.Tensor:
+def _at_once(
+    query: torch.Tensor, key: torch.Tensor, sight: Sight
+) -> Iterator[tuple[slice, slice, Sight]]:
+    """Yield the queries whose scores are held at once, the keys that they may see, and how."""
+    batch, heads, queries, _ = query.shape
+    keys = key.shape[2]
+    count = max(1, PAIRS_AT_ONCE // (batch * heads * keys))
+    for start in range(0, queries, count):
+        stop = min(start + count, queries)
+        seen = min(stop, keys) if sight.causal else keys
+        bias = sight.bias
+        if bias is not None:
+            bias = (bias[:, :, start:stop] if bias.shape[2] > 1 else bias)[..., :seen]
+        yield slice(start, stop), slice(0, seen), Sight(sight.causal, bias)
+
+
+def _scores(query: torch.Tensor, key: torch.Tensor, sight: Sight, first: int) -> torch.Tensor:
+    """Return the scores of queries, of which the first has the number `first`."""
     scores = query @ key.transpose(-1, -2)
     if scores.dtype != torch.float64:
         scores = scores.float()
     if sight.bias is not None:
         scores = scores + sight.bias
     if sight.causal:
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        shape = scores.shape[-2:]
+        later = torch.ones(shape, dtype=torch.bool, device=scores.device).triu(first + 1)
         scores = scores.masked_fill(later, HIDDEN)
     return scores
 
@@ -215,6 +290,12 @@ def _by_layout(
             module, query, key, value, attention_mask, scaling=scaling, **options
         )
         return found
+    special = [name for name in SPECIAL if options.get(name) is not None]
+    if special:
+        raise UnsupportedModelError(
+            f"{type(module).__name__} attends with {', '.join(special)}, which no layout knows; "
+            "only models with plain attention can play here, such as Qwen3"
+        )
     # Under autocast the values come in half precision, the rotated queries and keys do not.
     query, key = (query * scaling).to(value.dtype), key.to(value.dtype)
     return layout.attend(module.layer_idx, query, key, value), None

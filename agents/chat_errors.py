@@ -1,10 +1,6 @@
 """What can go wrong with an endpoint, and what its refusals say.
 
-EndpointError (an AgentError)   the endpoint cannot be used as it was asked for: something in the
-│                               command, the environment or the server has to change
-└── UnansweredError             one request got no answer in time, or after all retries; what
-                                is lost is its episode only
-
+`EndpointError` and `UnansweredError` stand in the tree of `agents/errors.py`.
 `NotNowError` stays inside of the client: another try may succeed.
 """
 
@@ -27,7 +23,10 @@ _SECONDS = re.compile(r"\d{1,9}(\.\d+)?")
 
 
 class EndpointError(AgentError):
-    """The endpoint cannot be used as it was asked for; the message says what to change."""
+    """The endpoint cannot be used as it was asked for.
+
+    Something in the command, the environment or the server has to change; the message says what.
+    """
 
 
 class UnansweredError(EndpointError):

@@ -103,6 +103,10 @@ class EvaluateFlags:
     precision: Precision = field(
         default="float32", metadata={"help": "Compute type of models; float16 on a T4."}
     )
+    enable_thinking: bool = field(
+        default=False,
+        metadata={"help": "Let models that are loaded here think, as they were trained to."},
+    )
     threads: int = field(default=2, metadata={"help": "CPU threads of torch."})
 
     def __post_init__(self) -> None:
@@ -248,6 +252,7 @@ def _model(name: str, flags: EvaluateFlags, opened: ExitStack) -> Player:
         load_in_4bit=flags.load_in_4bit,
         precision=flags.precision,
         config=sampling,
+        thinking=flags.enable_thinking,
     )
 
 

@@ -199,11 +199,13 @@ def load_player(
     load_in_4bit: bool = False,
     precision: Precision = "float32",
     config: SamplingConfig | None = None,
+    thinking: bool = False,
 ) -> LanguagePlayer:
     """Load a model and its tokenizer as a player."""
     model = load_model(name, adapter=adapter, load_in_4bit=load_in_4bit, precision=precision)
     label = Path(adapter or name).name
-    return LanguagePlayer(model.eval(), load_tokenizer(name), config or SamplingConfig(), label)
+    sampling = config or SamplingConfig()
+    return LanguagePlayer(model.eval(), load_tokenizer(name), sampling, label, thinking=thinking)
 
 
 def cast_trainable_to_float32(model: Any) -> None:

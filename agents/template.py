@@ -42,7 +42,8 @@ class ChatTemplate:
 
     Args:
         tokenizer: A tokenizer with a chat template.
-        thinking: Leave the `<think>` block to the policy; otherwise an empty one is given.
+        thinking: Leave the `<think>` block to the policy, which then says all of it, an empty one
+            too; otherwise an empty one is given before every turn, and no reasoning is rendered.
 
     Raises:
         ValueError: If the tokenizer has no chat template.
@@ -87,6 +88,11 @@ class ChatTemplate:
         return self._encode(text[self._answered :])
 
     @property
+    def header(self) -> str:
+        """What stands before every turn of the policy."""
+        return self._headers[self.thinking]
+
+    @property
     def call_opener(self) -> int:
         """The token with which a turn begins that is a call.
 
@@ -101,10 +107,10 @@ class ChatTemplate:
     ) -> tuple[list[int], list[int]]:
         """Return the ids of a whole conversation and the mask of what the policy said.
 
-        The mask is 1 from the first token after the header of a turn (an empty `<think>` block
-        belongs to the header) up to and including the end-of-turn token; it is 0 for a turn whose
-        message has `"weight": 0` (OpenAI's key for what is shown but not learned). What follows
-        the last turn is left out.
+        The mask is 1 from the first token after the header of a turn (without thinking the empty
+        `<think>` block belongs to it) up to and including the end-of-turn token; it is 0 for a turn
+        whose message has `"weight": 0` (OpenAI's key for what is shown but not learned). What
+        follows the last turn is left out.
         """
         ids: list[int] = []
         mask: list[int] = []
@@ -131,8 +137,8 @@ class ChatTemplate:
         """Split a rendered conversation at the borders of the policy's turns."""
         position = 0
         while (found := text.find(self._headers[True], position)) >= 0:
-            empty_thought = text.startswith(self._headers[False], found)
-            start = found + len(self._headers[not empty_thought])
+            given = not self.thinking and text.startswith(self._headers[False], found)
+            start = found + len(self._headers[not given])
             end = text.index(self.end_of_turn, start) + len(self.end_of_turn)
             yield text[position:start], False
             yield text[start:end], True
@@ -142,7 +148,7 @@ class ChatTemplate:
         self, messages: Sequence[Message], tools: Tools, *, opened: bool, thinking: bool = False
     ) -> str:
         text = self.tokenizer.apply_chat_template(
-            [self._escaped(message) for message in messages],
+            [self._shown(message) for message in messages],
             tools=list(tools) or None,
             chat_template=self._template,
             tokenize=False,
@@ -151,10 +157,20 @@ class ChatTemplate:
         )
         return str(text)
 
-    def _escaped(self, message: Message) -> dict[str, Any]:
-        """Escape the content of a message that the policy did not write."""
+    def _shown(self, message: Message) -> dict[str, Any]:
+        """Return a message as it is rendered.
+
+        Content that the policy did not write is escaped. In content that it wrote the template
+        would look for a thought, even where prose mentions a tag; `reasoning_content` says that
+        there is none. Only a turn that begins with its thought, as it was sampled, is left to it.
+        """
         content = message.get("content")
-        if message["role"] == "assistant" or not isinstance(content, str):
+        if message["role"] == "assistant":
+            if self.thinking and str(content).startswith("<think>"):
+                return dict(message)
+            thought = message.get("reasoning_content") if self.thinking else ""
+            return {**message, "reasoning_content": thought or ""}
+        if not isinstance(content, str):
             return dict(message)
         return {**message, "content": self.escape(content)}
 

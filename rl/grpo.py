@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from trl import GRPOConfig
@@ -24,7 +23,6 @@ from rewards.trl_rewards import scaled_return, scaled_success
 from rl.start import RolloutArguments, train_policy
 from rl.trainer import ToolUseGRPOTrainer
 from sft.flags import PolicyArguments, TaskArguments, read_flags
-from sft.recipe import write_recipe
 
 DESCRIPTION = (
     "GRPO over episodes of MCP-v0 from the adapter of sft.train. "
@@ -79,11 +77,7 @@ def main(
         reward=worth[groups.reward](rollouts.return_scale),
         turn_credit=rollouts.return_scale if groups.credit == "turn" else None,
     )
-    if config.process_index == 0:
-        write_recipe(
-            Path(str(config.output_dir)), "rl.grpo", (policy, play, rollouts, groups, config)
-        )
-    train_policy("grpo", trainer, policy, play, rollouts, config)
+    train_policy("grpo", trainer, policy, play, rollouts, groups, config)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,15 @@ import torch
 Batch = dict[str, Any]
 
 
-def packed_tokens(batch: Mapping[str, Any]) -> int:
-    """Return how many tokens go through the model for a batch: each distinct prompt once."""
+def packed_tokens(batch: Mapping[str, Any], *, shared: bool = True) -> int:
+    """Return how many tokens go through the model for a batch: each distinct prompt once.
+
+    Args:
+        batch: As in `divided`.
+        shared: False where every row has its own copy of its prompt.
+    """
+    if not shared:
+        return int(batch["completion_mask"].sum() + batch["prompt_mask"].sum())
     prompts = dict(zip(_prompts(batch), batch["prompt_mask"].sum(1).tolist(), strict=True))
     return int(batch["completion_mask"].sum() + sum(prompts.values()))
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from trl import GRPOConfig
 
@@ -25,7 +24,6 @@ from rl.ppo_objective import Clipping, KLController
 from rl.ppo_trainer import PPOSettings, ToolUsePPOTrainer
 from rl.start import RolloutArguments, train_policy
 from sft.flags import PolicyArguments, TaskArguments, read_flags
-from sft.recipe import write_recipe
 
 DESCRIPTION = (
     "PPO over episodes of MCP-v0 from the adapter of sft.train. "
@@ -141,9 +139,7 @@ def main(
     kl = KLController(config.beta, ppo.target_kl, ppo.kl_horizon)
     reward = scaled_return(rollouts.return_scale)  # logged; what is learned from is each turn's
     make = partial(ToolUsePPOTrainer, settings=settings, kl=kl, reward=reward)
-    if config.process_index == 0:
-        write_recipe(Path(str(config.output_dir)), "rl.ppo", (policy, play, rollouts, ppo, config))
-    trainer = train_policy("ppo", make, policy, play, rollouts, config)
+    trainer = train_policy("ppo", make, policy, play, rollouts, ppo, config)
     if trainer and trainer.is_world_process_zero():
         save_value_head(trainer.model, str(config.output_dir))
 

@@ -230,8 +230,9 @@ class ToolUsePPOTrainer(ToolUseGRPOTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        model = self.accelerator.unwrap_model(self.model)
-        save_value_head(model, output_dir or self.args.output_dir)
+        if self.args.should_save:  # every process comes here, the first makes the folder
+            model = self.accelerator.unwrap_model(self.model)
+            save_value_head(model, output_dir or self.args.output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -6,9 +6,11 @@ measure.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,15 @@ from agents.models import (
 from agents.summary import write_stage_summary
 from envs.tasks.load import load_tasks
 from rl.curriculum import Curriculum
+from rl.distributed import StopTogether, check_launcher, whole_adapter, with_whole_model
 from rl.faults import StopOnFaults
+from rl.measure import measure
+from rl.step_log import rewind
 from rl.trainer import ToolUseGRPOTrainer
-from sft.checkpoints import last_checkpoint
+from sft.checkpoints import STATE_FILE, last_checkpoint
 from sft.flags import PolicyArguments, TaskArguments
-from sft.interrupt import StopOnInterrupt
-from sft.train import evaluate_stage, evaluation_tasks, save_adapter
+from sft.recipe import Recipe, read_recipe, write_recipe
+from sft.train import save_adapter
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ def train_policy(
     policy: PolicyArguments,
     play: TaskArguments,
     rollouts: RolloutArguments,
+    own: Any,
     config: GRPOConfig,
 ) -> ToolUseGRPOTrainer | None:
     """Train, save, measure.
@@ -120,6 +126,7 @@ def train_policy(
         policy: Which policy.
         play: Which tasks.
         rollouts: What is played in training.
+        own: The flags of this stage alone.
         config: The trainer's configuration.
 
     Returns:
@@ -127,19 +134,26 @@ def train_policy(
         interrupted.
 
     Raises:
-        SystemExit: If training stopped because servers kept failing.
+        SystemExit: If a flag asks for what cannot be, or training stopped because servers kept
+            failing.
     """
     torch.set_num_threads(policy.threads)
+    check_launcher(stage, rollouts.tokens_per_forward)
     check_vllm(rollouts, config)
+    check_thinking(policy, rollouts)
     model = starting_model(policy, rollouts, config.seed)
     tokenizer = load_tokenizer(policy.model_name_or_path)
     tasks = load_tasks(play.tasks, "train", mock=not play.servers)
     output = Path(str(config.output_dir))
     checkpoint = last_checkpoint(output, config.resume_from_checkpoint)
+    if config.process_index == 0:
+        write_recipe(output, f"rl.{stage}", (policy, play, rollouts, own, config))
     if checkpoint is None:
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             (output / name).unlink(missing_ok=True)
-    stop, faults = StopOnInterrupt(), StopOnFaults(rollouts.max_fault_share)
+    elif config.process_index == 0:
+        rewind(output, steps_done(checkpoint))
+    stop, faults = StopTogether(), StopOnFaults(rollouts.max_fault_share)
     curriculum = Curriculum(
         tasks,
         config.seed,
@@ -151,6 +165,7 @@ def train_policy(
         sampling=sampling(policy, config),
         max_turns=rollouts.rollout_turns or play.max_turns,
         guided=rollouts.guided,
+        thinking=policy.enable_thinking,
         tokens_per_forward=rollouts.tokens_per_forward,
         faults=faults,
         servers=play.servers or None,
@@ -174,16 +189,41 @@ def train_policy(
         )
     if stop.interrupted:
         return None
+    save_trained(trainer, tokenizer, output)
+    side_by_side = config.per_device_eval_batch_size
+    play_test = partial(measure, stage, trainer.model, tokenizer, policy, play, side_by_side)
+    with_whole_model(trainer.model, play_test if trainer.is_world_process_zero() else nothing)
     if not trainer.is_world_process_zero():
         return trainer
-    save_adapter(trainer.model, tokenizer, output)
-    evaluate_stage(stage, trainer.model, tokenizer, evaluation_tasks(play), policy, play)
     write_stage_summary(Path(play.run_dir))
     sys.stdout.write(
         f"wrote {output} (adapter, metrics.jsonl, rollouts.jsonl), {play.run_dir}/summary.json\n"
         f"next: python -m rl.report --run_dir {play.run_dir}\n"
     )
     return trainer
+
+
+def save_trained(trainer: ToolUseGRPOTrainer, tokenizer: Any, folder: Path) -> None:
+    """Write the adapter and the untouched tokenizer; every process comes here, the first writes."""
+    model = trainer.model
+    whole = whole_adapter(model)
+    if trainer.is_world_process_zero() and whole is None:
+        save_adapter(model, tokenizer, folder)
+    elif trainer.is_world_process_zero():
+        model.save_pretrained(
+            folder, state_dict=whole, selected_adapters=["default"], save_embedding_layers=False
+        )
+        tokenizer.save_pretrained(folder)
+
+
+def nothing() -> None:
+    """What the other processes do meanwhile."""
+
+
+def steps_done(checkpoint: str) -> int:
+    """Return after how many steps a checkpoint was written."""
+    state = json.loads((Path(checkpoint) / STATE_FILE).read_text(encoding="utf-8"))
+    return int(state["global_step"])
 
 
 def check_vllm(rollouts: RolloutArguments, config: GRPOConfig) -> None:
@@ -201,6 +241,30 @@ def check_vllm(rollouts: RolloutArguments, config: GRPOConfig) -> None:
         )
     if rollouts.guided:
         raise SystemExit("error: vLLM cannot hold the first token of a turn; use --guided 0")
+
+
+def check_thinking(policy: PolicyArguments, rollouts: RolloutArguments) -> None:
+    """Refuse to let a policy think that was trained without, or the reverse, or is guided.
+
+    An adapter without a recipe says nothing about it.
+
+    Raises:
+        SystemExit: If the adapter was trained otherwise, or a thought would be held to a call.
+        ModelFileError: If the recipe of the adapter is damaged.
+    """
+    if policy.enable_thinking and rollouts.guided:
+        raise SystemExit(
+            "error: --guided holds the first token to a call, where --enable_thinking lets the "
+            "policy think first; use --guided 0"
+        )
+    recipe = Recipe() if rollouts.adapter == "none" else read_recipe(rollouts.adapter)
+    trained = bool(recipe.flags.get("enable_thinking", False))
+    if recipe != Recipe() and trained != policy.enable_thinking:
+        how = str(trained).lower()
+        raise SystemExit(
+            f"error: {rollouts.adapter} was trained with enable_thinking {how}; "
+            f"use --enable_thinking {how}"
+        )
 
 
 def sampling(policy: PolicyArguments, config: GRPOConfig) -> SamplingConfig:

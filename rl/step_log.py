@@ -7,6 +7,7 @@ OUTPUT_DIR/rollouts.jsonl   some episodes of each step, whole
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,6 +67,33 @@ class StepLog:
         entry.update({name: logged[name] for name in FROM_TRAINER if name in logged})
         with (self._folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+
+def rewind(folder: Path, step: int) -> None:
+    """Drop what was logged after a checkpoint, and what a kill left half written.
+
+    A run that goes on from the checkpoint logs it again.
+
+    Args:
+        folder: Where the files are.
+        step: Steps that were done at the checkpoint.
+    """
+    # A line of metrics has the number of a finished step, an episode that of those before its own.
+    for name, last in (("metrics.jsonl", step), ("rollouts.jsonl", step - 1)):
+        path = folder / name
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").split("\n")
+            kept = [line + "\n" for line in lines if _step_of(line) <= last]
+            part = path.with_suffix(".part")
+            part.write_text("".join(kept), encoding="utf-8")
+            part.replace(path)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return int(json.loads(line)["step"])
+    except ValueError:
+        return math.inf
 
 
 def mean_figures(generations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ checkpoints, logs.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -43,20 +42,13 @@ from agents.models import (
 )
 from envs.tasks.load import load_tasks
 from rewards.episode import Task
-from sft.export_folder import (
-    ExportError,
-    check_space,
-    check_target,
-    hub_api,
-    mark,
-    upload,
-    whole_folder,
-)
+from sft.export_folder import ExportError, check_space, check_target, mark, push, whole_folder
+from sft.hub import HubError, hub_api
 from sft.merge import Agreement, Trained, agreement, first_turns, greedy_generation, merged_model
 from sft.model_card import Shipped, write_card
 from sft.recipe import Recipe, read_recipe
 from sft.run_record import Run, read_run
-from sft.serving import serve_adapter, serve_merged, write_template_options
+from sft.serving import response_template, serve_adapter, serve_merged, write_template_options
 
 PROGRAM = "python -m sft.export"
 
@@ -122,12 +114,13 @@ def export(flags: ExportFlags) -> None:
 
     Raises:
         ExportError: If nothing was exported, or it did not reach the hub.
+        HubError: If it cannot be put on the hub, said before anything is made.
         AgentError: If the adapter or its base cannot be loaded.
         EnvsError: If there are no such tasks or servers.
     """
     folder = Path(flags.output_dir).expanduser()
     check_target(folder)
-    api = hub_api(flags.push) if flags.push else None
+    api = hub_api(flags.push, "--push") if flags.push else None
     if flags.run_dir and not Path(flags.run_dir).is_dir():
         raise ExportError(f"no run {flags.run_dir}; without --run_dir: the folder of the adapter")
     adapter = checked_adapter(flags.adapter)
@@ -139,9 +132,9 @@ def export(flags: ExportFlags) -> None:
         _export_merged(flags, adapter, folder, found)
     say(f"wrote {folder}")
     if api:
-        say(f"pushed to {upload(folder, flags.push, api)} (a new model is private)")
+        say(f"pushed to {push(folder, flags.push, api)} (a new model is private)")
     say("serve it with one of:")
-    for command in serve_commands(flags, adapter, str(folder), resolve(base_of_adapter(adapter))):
+    for command in serve_commands(flags, found, str(folder), resolve(base_of_adapter(adapter))):
         say(f"  {command}")
 
 
@@ -176,7 +169,8 @@ def trained_policy(adapter: Path, recipe: Recipe, load_in_4bit: bool | None) -> 
     if precision not in get_args(Precision):
         raise ModelFileError(f"the recipe of {adapter} names no known precision: {precision}")
     tokens = int(flags.get("max_turn_tokens", Trained.max_turn_tokens))
-    return Trained(str(adapter), in_4bit, precision, tokens)
+    thinking = bool(flags.get("enable_thinking", False))
+    return Trained(str(adapter), in_4bit, precision, tokens, thinking)
 
 
 def prompt_tasks(flags: ExportFlags, recipe: Recipe) -> tuple[list[Task], str | None]:
@@ -189,21 +183,20 @@ def prompt_tasks(flags: ExportFlags, recipe: Recipe) -> tuple[list[Task], str | 
     return [tasks[int(place * step)] for place in range(count)], servers or None
 
 
-def serve_commands(flags: ExportFlags, adapter: Path, folder: str, base: str) -> list[str]:
+def serve_commands(flags: ExportFlags, found: Run, folder: str, base: str) -> list[str]:
     """Return the commands that serve an export.
 
     Args:
         flags: What was exported.
-        adapter: From which adapter.
+        found: What is known of the adapter.
         folder: Where it lies.
         base: Where its base is found.
     """
     name = Path(flags.output_dir).name
     if flags.form == "merged":
-        return serve_merged(folder, name)
-    lora = json.loads((adapter / ADAPTER_FILES[0]).read_text(encoding="utf-8"))
-    ranks = [int(lora.get("r") or 0), *map(int, (lora.get("rank_pattern") or {}).values())]
-    return serve_adapter(folder, name, base, max(ranks))
+        return serve_merged(folder, name, thinking=found.thinking)
+    ranks = [found.lora.get("r") or 0, *(found.lora.get("rank_pattern") or {}).values()]
+    return serve_adapter(folder, name, base, max(map(int, ranks)), thinking=found.thinking)
 
 
 def _export_adapter(flags: ExportFlags, adapter: Path, folder: Path, found: Run) -> None:
@@ -226,6 +219,7 @@ def _export_merged(flags: ExportFlags, adapter: Path, folder: Path, found: Run) 
         max_turn_tokens=length,
         precision=trained.precision,
         load_in_4bit=trained.load_in_4bit,
+        thinking=trained.thinking,
         servers=servers,
     )
     tokenizer = load_tokenizer(base_of_adapter(adapter))
@@ -242,6 +236,7 @@ def _export_merged(flags: ExportFlags, adapter: Path, folder: Path, found: Run) 
             tasks,
             max_turn_tokens=length,
             precision=flags.precision,
+            thinking=trained.thinking,
             servers=servers,
         )
         agreed = agreement(said, again)
@@ -267,8 +262,9 @@ def _finish(
     agreed: Agreement | None = None,
 ) -> None:
     """Write what goes with the weights: tokenizer, template options, card, marker."""
+    tokenizer.response_template = response_template(tokenizer)
     tokenizer.save_pretrained(scratch)
-    write_template_options(scratch, tokenizer)
+    write_template_options(scratch, tokenizer, thinking=found.thinking)
     base = base_of_adapter(adapter)
     name = Path(flags.output_dir).name
     shipped = Shipped(
@@ -277,7 +273,7 @@ def _finish(
         form=flags.form,
         weights=weights,
         licence=flags.licence or ("apache-2.0" if base == EMBEDDED else ""),
-        serving=serve_commands(flags, adapter, name, Path(base).name if "/" not in base else base),
+        serving=serve_commands(flags, found, name, Path(base).name if "/" not in base else base),
         checked=f"Greedily, {agreed}, against the adapter on its base." if agreed else "",
     )
     (scratch / "README.md").write_text(write_card(shipped, found), encoding="utf-8")
@@ -290,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parse_flags(ExportFlags, PROGRAM, DESCRIPTION, arguments)
     try:
         return run(export, [flags])
-    except ExportError as error:
+    except (ExportError, HubError) as error:
         return fail(error)
 
 

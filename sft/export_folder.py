@@ -6,7 +6,6 @@ ExportError     nothing was exported; the message says why
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,16 +13,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub import HfApi
 from safetensors import SafetensorError
 
 from agents.summary import write_json
+from sft.hub import HubError, upload
 
 MARKER = "export.json"
 """Says of a folder that an export wrote it, and which files of it."""
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class ExportError(Exception):
@@ -106,48 +103,25 @@ def mark(folder: Path, facts: Mapping[str, Any]) -> None:
     write_json(folder / MARKER, {**facts, "files": sorted([*files, MARKER])})
 
 
-def _written(folder: Path) -> set[str]:
-    try:
-        return set(json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
-
-
-def hub_api(hub_id: str) -> HfApi:
-    """Return the hub with the user's token (huggingface.co, or HF_ENDPOINT).
-
-    Raises:
-        ExportError: If the id is none, or there is no token.
-    """
-    if not _HUB_ID.fullmatch(hub_id):
-        raise ExportError(f'--push takes NAME/MODEL, not "{hub_id}"')
-    token = get_token()
-    if not token:
-        raise ExportError(
-            "no token of the hub: run `hf auth login`, or set HF_TOKEN; without --push none is "
-            "needed"
-        )
-    return HfApi(token=token)
-
-
-def upload(folder: Path, hub_id: str, api: HfApi) -> str:
-    """Upload an export in one commit; a model that is not there yet is made, for its owner alone.
+def push(folder: Path, hub_id: str, api: HfApi) -> str:
+    """Upload an export; a model that is not there yet is made, for its owner alone.
 
     Returns:
         The address of the model.
 
     Raises:
-        ExportError: If the hub refuses or cannot be reached; the folder stays.
+        ExportError: If the hub does not take it; the folder stays.
     """
     try:
-        made = api.create_repo(hub_id, private=True, exist_ok=True)
-        api.upload_folder(
-            repo_id=hub_id, folder_path=folder, commit_message="Upload model and card"
-        )
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        return upload(folder, hub_id, api, "model", private=True)
+    except HubError as error:
         raise ExportError(
-            f"the hub did not take {hub_id}: {reason}; the export is whole in {folder}, try again "
-            f"with: hf upload {hub_id} {folder}"
+            f"{error}; the export is whole in {folder}, try again with: hf upload {hub_id} {folder}"
         ) from error
-    return str(made)
+
+
+def _written(folder: Path) -> set[str]:
+    try:
+        return set(json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()

@@ -45,6 +45,13 @@ class PolicyArguments:
     max_length_tokens: int = field(
         default=2048, metadata={"help": "Most tokens of a whole conversation, prompt included."}
     )
+    enable_thinking: bool = field(
+        default=False,
+        metadata={
+            "help": "Let the policy think before it speaks, and render `reasoning_content` of "
+            "rows; the same for every stage of a policy."
+        },
+    )
     threads: int = field(default=2, metadata={"help": "CPU threads of torch."})
 
 

@@ -39,12 +39,14 @@ class Trained:
         load_in_4bit: Its base was loaded in NF4.
         precision: Compute type.
         max_turn_tokens: Limit of a turn.
+        thinking: It thinks before it speaks.
     """
 
     adapter: str
     load_in_4bit: bool = False
     precision: Precision = "float32"
     max_turn_tokens: int = 96
+    thinking: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def first_turns(
     max_turn_tokens: int,
     precision: Precision,
     load_in_4bit: bool = False,
+    thinking: bool = False,
     servers: str | None = None,
 ) -> Said:
     """Return what a policy says greedily to the prompts of tasks, each with its tools.
@@ -100,13 +103,15 @@ def first_turns(
         max_turn_tokens: Most tokens of an output.
         precision: Compute type.
         load_in_4bit: Load it in NF4.
+        thinking: Let it think before it speaks.
         servers: MCP servers of the tasks; None for the mock world.
     """
     model = load_model(name, load_in_4bit=load_in_4bit, precision=precision).eval()
     if torch.cuda.is_available() and not load_in_4bit:  # NF4 weights are there already
         model.to("cuda")
     greedy = SamplingConfig(max_turn_tokens=max_turn_tokens, max_length=MAX_LENGTH)
-    player = LanguagePlayer(model, load_tokenizer(name), greedy, name=Path(name).name)
+    tokenizer = load_tokenizer(name)
+    player = LanguagePlayer(model, tokenizer, greedy, name=Path(name).name, thinking=thinking)
     played = rollout(player, tasks, max_turns=1, batch_size=16, servers=servers)
     return [trajectory.completion_ids for trajectory in played]
 

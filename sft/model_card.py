@@ -117,23 +117,37 @@ def _body(shipped: Shipped, run: Run) -> str:
         f"## Recipe\n\n{_recipe(run)}",
         f"## Evaluation\n\n{_evaluation(run)}",
         "## Serve it\n\n" + "\n\n".join(f"```bash\n{line}\n```" for line in shipped.serving),
-        _asking(run),
+        _asking(shipped, run),
         f"## Limits\n\n{_limits(run)}",
     ]
     return "\n\n".join(parts) + "\n"
 
 
+_TRAINED = {
+    False: "It was trained without thinking, on conversations with an empty `<think>` block "
+    "before every turn",
+    True: "It was trained to think before it speaks, on conversations that keep the `<think>` "
+    "block of every turn",
+}
 _RENDERING = (
-    "It was trained without thinking, on conversations rendered with `rollout_template.jinja`: "
-    "the tokenizer's own template with the empty `<think>` block of every turn kept. Another "
-    "rendering shows it other tokens from the second turn on."
+    ", rendered with `rollout_template.jinja`. The tokenizer's own template leaves out the blocks "
+    "of earlier turns, and shows it other tokens from the second turn on."
+)
+_CALLS = (
+    " `transformers serve` hands over calls as text, in `<tool_call>` tags, as the tokenizer's "
+    "`response_template` tells it; the other servers parse them."
 )
 
 
-def _asking(run: Run) -> str:
+def _asking(shipped: Shipped, run: Run) -> str:
     tokens = run.recipe.flags.get("max_turn_tokens")
     limit = f" and `max_tokens` {tokens}" if tokens else ""
-    return f"Ask with `temperature` 0{limit}, as it was evaluated. {_RENDERING}"
+    thinking = str(run.thinking).lower()
+    calls = _CALLS if shipped.form == "merged" else ""
+    return (
+        f"Ask with `enable_thinking` {thinking}, `temperature` 0{limit}, as it was evaluated. "
+        f"{_TRAINED[run.thinking]}{_RENDERING}{calls}"
+    )
 
 
 def _base(name: str) -> str:

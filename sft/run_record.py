@@ -41,6 +41,11 @@ class Run:
     flags: Mapping[str, int] = field(default_factory=dict)
     steps: int = 0
 
+    @property
+    def thinking(self) -> bool:
+        """Whether it was trained to think before it speaks."""
+        return bool(self.recipe.flags.get("enable_thinking", False))
+
 
 def read_run(adapter: Path, run_dir: Path, recipe: Recipe) -> Run:
     """Read what a run left behind about an adapter.

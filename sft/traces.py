@@ -20,6 +20,9 @@ Row = dict[str, Any]
 
 BATCH_SIZE = 64
 
+LICENCE = "apache-2.0"
+"""Of traces of the mock world, which is a part of this project, by its id on the hub."""
+
 FEWEST_VALUES = 1.5
 """What a solution with one value, or without a call, counts when traces are dealt to the kinds."""
 
@@ -81,7 +84,10 @@ def _take_newest(tasks: list[Task], seen: list[set[str]]) -> Task:
 
 
 def reference_traces(
-    tasks: Sequence[Task], max_turns: int, envs: Sequence[MCPVectorEnv] = ()
+    tasks: Sequence[Task],
+    max_turns: int,
+    envs: Sequence[MCPVectorEnv] = (),
+    licence: str = LICENCE,
 ) -> list[Row]:
     """Let the oracle play the tasks through the real server; return canonical rows.
 
@@ -91,14 +97,20 @@ def reference_traces(
         tasks: The tasks.
         max_turns: Turn limit of the environment.
         envs: Environments to play in; one on the mock world is made otherwise.
+        licence: Licence of what their servers say; "" where it is not known.
     """
     oracle = ScriptedPlayer(make_policy("oracle"))
     played = rollout(oracle, tasks, max_turns=max_turns, batch_size=_width(envs), envs=envs)
-    return [trace_row(trajectory) for trajectory in played if trajectory.episode.success]
+    rows = [trace_row(trajectory) for trajectory in played if trajectory.episode.success]
+    return [{**row, "licence": licence} for row in rows]
 
 
 def recovery_traces(
-    tasks: Sequence[Task], max_turns: int, seed: int, envs: Sequence[MCPVectorEnv] = ()
+    tasks: Sequence[Task],
+    max_turns: int,
+    seed: int,
+    envs: Sequence[MCPVectorEnv] = (),
+    licence: str = LICENCE,
 ) -> list[Row]:
     """Let the oracle play the tasks with one mistake each; return canonical rows.
 
@@ -110,6 +122,7 @@ def recovery_traces(
         max_turns: Turn limit; a mistake takes one of these turns.
         seed: Seed of the mistakes.
         envs: Environments to play in; one on the mock world is made otherwise.
+        licence: As in `reference_traces`.
     """
     stumbler = Stumbler(seed)
     found = {task.id: stumbler.place(task) for task in tasks}
@@ -123,7 +136,7 @@ def recovery_traces(
             row = trace_row(trajectory, source="reference with a mistake")
             turns = [message for message in row["messages"] if message["role"] == "assistant"]
             turns[places[row["id"]]]["weight"] = 0
-            rows.append(row)
+            rows.append({**row, "licence": licence})
     return rows
 
 

@@ -1,15 +1,19 @@
 """SFT warm start: `python -m sft.train`.
 
-Reference traces of the training split, executed by the oracle through the real server, are
+Reference traces of the training split, executed by the oracle through the real server, or
+canonical rows of files (`--data`, mixed by `--data_weights`, see `sft/mixing.py`), or both, are
 rendered to token ids with the mask of what the policy says (`agents/template.py`, the same place
 that rollouts use) and trained on with TRL's `SFTTrainer` and a LoRA adapter on all linear layers.
-The base policy plays the test tasks first, the trained one afterwards.
+The base policy plays the test tasks first, the trained one afterwards; with `--eval_every` it
+plays validation tasks in between, and the best adapter is what is saved (`sft/validation.py`).
 
 Writes, under `--run_dir` and `--output_dir`:
 
     OUTPUT_DIR/                 the adapter
     OUTPUT_DIR/recipe.yaml      the flags, as a config file that trains it again
-    OUTPUT_DIR/traces.jsonl     what was trained on as canonical rows: every view of every trace
+    OUTPUT_DIR/traces.jsonl     what was trained on as canonical rows: every view of every trace,
+                                and every row of the files that is shown, once
+    OUTPUT_DIR/validation.jsonl with `--eval_every`: success on validation tasks by step
     RUN_DIR/episodes/base.jsonl, sft.jsonl
     RUN_DIR/summary.json
 """
@@ -17,6 +21,7 @@ Writes, under `--run_dir` and `--output_dir`:
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -28,26 +33,28 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from agents.cli import run
-from agents.engine import SamplingConfig
+from agents.cli import fail, run
 from agents.merged import folded_adapter
 from agents.models import add_adapter, cast_trainable_to_float32, load_model, load_tokenizer
-from agents.players import LanguagePlayer
-from agents.rollout import rollout
 from agents.summary import record_stage, write_stage_summary
 from agents.template import ChatTemplate
 from envs.tasks.load import load_tasks
-from rewards.episode import Task
+from rewards.episode import Episode, Task
 from sft.checkpoints import last_checkpoint
+from sft.data.errors import DataError
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 from sft.interrupt import StopOnInterrupt
+from sft.mixing import mixed, read_sets
+from sft.playing import greedy_player, play_tasks, thinned
 from sft.recipe import write_recipe
-from sft.traces import Row, pick_tasks, token_row
+from sft.rendering import LossOn, check_packing, tokenised
+from sft.traces import Row, pick_tasks
+from sft.validation import EpisodeValidation, check_processes
 from sft.views import Views, demonstrations
 
 DESCRIPTION = (
-    "Warm start: measure the base policy, train a LoRA adapter on executed reference traces, "
-    "measure again. "
+    "Warm start: measure the base policy, train a LoRA adapter on executed reference traces or "
+    "rows of files, measure again. "
     "Without --config: configs/starter-sft.yaml."
 )
 
@@ -56,7 +63,9 @@ DESCRIPTION = (
 class WarmStartArguments:
     """Flags of the warm start itself."""
 
-    num_traces: int = field(default=60, metadata={"help": "Reference traces to train on."})
+    num_traces: int = field(
+        default=60, metadata={"help": "Reference traces to train on, beside --data; 0 for none."}
+    )
     views: int = field(
         default=1,
         metadata={"help": "Show each trace this often in an epoch, tools in another order."},
@@ -73,14 +82,62 @@ class WarmStartArguments:
         default=0.0,
         metadata={"help": "Share of the further views with other names, ids, numbers and texts."},
     )
+    data: list[str] = field(
+        default_factory=list, metadata={"help": "Files of canonical rows to train on."}
+    )
+    data_weights: list[float] = field(
+        default_factory=list,
+        metadata={
+            "help": "One for each file of --data: how often an epoch shows each of its rows (0.5: "
+            "half of them once); without it each has 1."
+        },
+    )
+    check_data: bool = field(
+        default=True,
+        metadata={"help": "Refuse files with rows that have problems; false trains on them too."},
+    )
+    loss_on: LossOn = field(
+        default="assistant",
+        metadata={"help": "Train on what the policy says, or on every token of a conversation."},
+    )
     eval_base: bool = field(
         default=True, metadata={"help": "Let the untrained policy play the test tasks first."}
     )
+    eval_every: int = field(
+        default=0,
+        metadata={
+            "help": "Play validation tasks every so many steps and keep the best adapter; 0: never."
+        },
+    )
+    eval_tasks_during: int = field(
+        default=0, metadata={"help": "Validation tasks played during training; 0 for all."}
+    )
+    patience: int = field(
+        default=0,
+        metadata={
+            "help": "Stop after so many evaluations of --eval_every without a better one; 0: never."
+        },
+    )
 
     def __post_init__(self) -> None:
-        """Refuse numbers that leave nothing to train on."""
-        if self.num_traces < 1:
-            raise ValueError(f"--num_traces must be at least 1, not {self.num_traces}")
+        """Refuse numbers that leave nothing to train on, or contradict each other."""
+        if self.num_traces < 1 and not (self.data and self.num_traces == 0):
+            raise ValueError(
+                f"--num_traces must be at least 1, not {self.num_traces} (or 0, with --data)"
+            )
+        if self.data_weights and len(self.data_weights) != len(self.data):
+            raise ValueError(
+                f"--data_weights needs one weight for each file of --data: "
+                f"{len(self.data_weights)} for {len(self.data)}"
+            )
+        for weight in self.data_weights:
+            if not 0 < weight < math.inf:
+                raise ValueError(f"--data_weights must be numbers above 0, not {weight}")
+        for name in ("eval_every", "eval_tasks_during", "patience"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} must not be negative: {getattr(self, name)}")
+        if self.patience and not self.eval_every:
+            raise ValueError("--patience counts evaluations during training: give --eval_every")
         self.shown()
 
     def shown(self) -> Views:
@@ -95,11 +152,13 @@ def main(
     torch.set_num_threads(policy.threads)
     output = Path(str(config.output_dir))
     checkpoint = last_checkpoint(output, config.resume_from_checkpoint)
+    check_packing(config)
+    if warm.eval_every:
+        check_processes(config.world_size)
     tokenizer = load_tokenizer(policy.model_name_or_path)
-    every = load_tasks(play.tasks, "train", mock=not play.servers)
-    tasks = pick_tasks(every, warm.num_traces, config.seed)
-    shown = demonstrations(tasks, play.max_turns, warm.shown(), config.seed, play.servers or None)
-    rows = tokenised(ChatTemplate(tokenizer), shown, config.max_length)
+    shown = rows_of_an_epoch(play, warm, config.seed)
+    template = ChatTemplate(tokenizer, thinking=policy.enable_thinking)
+    rows = tokenised(template, shown, config.max_length, warm.loss_on)
     write_recipe(output, "sft.train", (policy, play, warm, config))
     model = load_model(
         policy.model_name_or_path, load_in_4bit=policy.load_in_4bit, precision=policy.precision
@@ -108,26 +167,29 @@ def main(
     if warm.eval_base:
         evaluate_stage("base", model, tokenizer, test, policy, play)
     model = add_adapter(model, rank=policy.lora_r, alpha=policy.lora_alpha, seed=config.seed)
-    stop = StopOnInterrupt()
+    stop, validation = StopOnInterrupt(), validated(tokenizer, policy, play, warm, output)
     trainer = WarmStartTrainer(
         model=model,
         args=config,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[stop],
+        callbacks=[stop, *validation],
     )
     cast_trainable_to_float32(trainer.model)
     trainer.train(resume_from_checkpoint=checkpoint)
     if stop.interrupted:
         return
+    for one in validation:
+        one.restore_best(trainer.model)
     save_adapter(trainer.model, tokenizer, output)
     save_traces(shown, output)
     evaluate_stage("sft", trainer.model, tokenizer, test, policy, play)
     write_stage_summary(Path(play.run_dir))
+    alike = " --enable_thinking true" if policy.enable_thinking else ""
     sys.stdout.write(
         f"wrote {config.output_dir} (adapter, traces.jsonl), {play.run_dir}/episodes/, "
         f"{play.run_dir}/summary.json\n"
-        f"next: python -m rl.grpo --adapter {config.output_dir}\n"
+        f"next: python -m rl.grpo --adapter {config.output_dir}{alike}\n"
     )
 
 
@@ -142,30 +204,46 @@ class WarmStartTrainer(SFTTrainer):
             return super().compute_loss(model, *args, **kwargs)
 
 
-def tokenised(
-    template: ChatTemplate, traces: Sequence[Row], max_length: int | None
-) -> list[dict[str, list[int]]]:
-    """Return token rows; count and report those that the length limit would rob of tokens."""
-    rows = [token_row(template, trace) for trace in traces]
-    if not rows:
-        raise SystemExit("no task of the training split has a reference solution to train on")
-    cut = [row for row in rows if max_length and 1 in row["assistant_masks"][max_length:]]
-    longest = max(len(row["input_ids"]) for row in rows)
-    trained = sum(sum(row["assistant_masks"]) for row in rows)
-    sys.stdout.write(
-        f"{len(rows)} rows, {trained} trained tokens, longest row {longest} tokens, "
-        f"{len(cut)} rows lose trained tokens at max_length {max_length}\n"
-    )
-    return rows
+def reference_rows(play: TaskArguments, warm: WarmStartArguments, seed: int) -> list[Row]:
+    """Return the reference traces of the training split, in their views."""
+    every = load_tasks(play.tasks, "train", mock=not play.servers)
+    tasks = pick_tasks(every, warm.num_traces, seed)
+    return demonstrations(tasks, play.max_turns, warm.shown(), seed, play.servers or None)
+
+
+def rows_of_an_epoch(play: TaskArguments, warm: WarmStartArguments, seed: int) -> list[Row]:
+    """Return what an epoch shows: reference traces, then the rows of files by their weights."""
+    sets = read_sets(warm.data, warm.data_weights, check=warm.check_data)
+    for one in sets:
+        sys.stdout.write(one.report(seed) + "\n")
+    traces = reference_rows(play, warm, seed) if warm.num_traces else []
+    return [*traces, *mixed(sets, seed)]
 
 
 def evaluation_tasks(play: TaskArguments) -> list[Task]:
     """Return the tasks that stages are compared on, evenly thinned if a limit is set."""
     tasks = load_tasks(play.tasks, play.eval_split, mock=not play.servers)
-    if play.eval_limit and len(tasks) > play.eval_limit:
-        step = len(tasks) / play.eval_limit
-        tasks = [tasks[int(i * step)] for i in range(play.eval_limit)]
-    return tasks
+    return thinned(tasks, play.eval_limit)
+
+
+def validated(
+    tokenizer: Any,
+    policy: PolicyArguments,
+    play: TaskArguments,
+    warm: WarmStartArguments,
+    folder: Path,
+) -> list[EpisodeValidation]:
+    """Return the callback that plays validation tasks during training, if any are to be played."""
+    if not warm.eval_every:
+        return []
+    every = load_tasks(play.tasks, "validation", mock=not play.servers)
+    tasks = thinned(every, warm.eval_tasks_during)
+
+    def played(model: Any) -> list[Episode]:
+        player = greedy_player("validation", model, tokenizer, policy)
+        return play_tasks(player, tasks, policy, play, progress=False)
+
+    return [EpisodeValidation(played, warm.eval_every, warm.patience, folder)]
 
 
 def evaluate_stage(
@@ -177,23 +255,8 @@ def evaluate_stage(
     play: TaskArguments,
 ) -> None:
     """Let a stage's policy play the test tasks greedily and record the episodes."""
-    sampling = SamplingConfig(
-        temperature=0.0,
-        max_turn_tokens=policy.max_turn_tokens,
-        max_episode_tokens=policy.max_episode_tokens,
-        max_length=policy.max_length_tokens,
-    )
-    player = LanguagePlayer(model, tokenizer, sampling, name=stage)
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    played = rollout(
-        player,
-        tasks,
-        max_turns=play.max_turns,
-        workers=policy.threads if on_cpu else 1,
-        servers=play.servers or None,
-        progress=True,
-    )
-    episodes = [trajectory.episode for trajectory in played]
+    player = greedy_player(stage, model, tokenizer, policy)
+    episodes = play_tasks(player, tasks, policy, play, progress=True)
     solved = sum(episode.success for episode in episodes)
     sys.stdout.write(f"{stage}: {solved} of {len(episodes)} test tasks solved\n")
     record_stage(Path(play.run_dir), stage, episodes)
@@ -207,8 +270,9 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def save_traces(traces: Sequence[Row], folder: Path) -> None:
-    """Write the traces as canonical rows, one a line."""
-    lines = [json.dumps(trace, ensure_ascii=False) for trace in traces]
+    """Write the traces as canonical rows, one a line; those that are shown again once."""
+    distinct = {id(trace): trace for trace in traces}.values()
+    lines = [json.dumps(trace, ensure_ascii=False) for trace in distinct]
     (folder / "traces.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -219,4 +283,7 @@ if __name__ == "__main__":
         program="sft.train",
         description=DESCRIPTION,
     )
-    sys.exit(run(main, given))
+    try:
+        sys.exit(run(main, given))
+    except DataError as problem:
+        sys.exit(fail(problem))

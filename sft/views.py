@@ -26,7 +26,7 @@ from envs.vector_env import MCPVectorEnv
 from rewards.episode import ReferenceTurn, Task
 from rewards.goals import NoCall
 from sft.other_values import with_other_values
-from sft.traces import BATCH_SIZE, Row, recovery_traces, reference_traces
+from sft.traces import BATCH_SIZE, LICENCE, Row, recovery_traces, reference_traces
 
 WITHHELD = "reference with a tool withheld"
 
@@ -85,7 +85,8 @@ def demonstrations(
         # A mistake takes a turn.
         open_envs(1, width, tasks, max_turns=max_turns + 1, servers=servers) as longer,
     ):
-        return _shown(tasks, max_turns, views, seed, envs, longer)
+        licence = LICENCE if servers is None else ""
+        return _shown(tasks, max_turns, views, seed, envs, longer, licence)
 
 
 def _shown(
@@ -95,8 +96,9 @@ def _shown(
     seed: int,
     envs: Sequence[MCPVectorEnv],
     longer: Sequence[MCPVectorEnv],
+    licence: str,
 ) -> list[Row]:
-    traces = reference_traces(tasks, max_turns, envs)
+    traces = reference_traces(tasks, max_turns, envs, licence)
     solved = {trace["id"] for trace in traces}
     tasks = [task for task in tasks if task.id in solved]
     rng = random.Random(f"views/{seed}")
@@ -104,13 +106,13 @@ def _shown(
     for number in range(1, views.count):
         draws = [rng.random() for _ in tasks]
         some = [task for task, draw in zip(tasks, draws, strict=True) if draw < views.mistakes]
-        stumbled = recovery_traces(some, max_turns + 1, seed * 1_000_003 + number, longer)
+        stumbled = recovery_traces(some, max_turns + 1, seed * 1_000_003 + number, longer, licence)
         refused = [
             without_a_tool(task, rng)
             for task, draw in zip(tasks, draws, strict=True)
             if views.mistakes <= draw < views.mistakes + views.withheld
         ]
-        withheld = reference_traces([t for t in refused if t is not None], max_turns, envs)
+        withheld = reference_traces([t for t in refused if t is not None], max_turns, envs, licence)
         for row in withheld:
             row["source"] = WITHHELD
         instead = {row["id"]: row for row in (*stumbled, *withheld)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from agents.attention import PAIRS_AT_ONCE
 from agents.kv_cache import GROWTH
 from rl.preflight.plan import Plan
 from rl.preflight.shape import Shape
@@ -15,8 +16,8 @@ TILE = (4096, 32768)
 """Tokens and vocabulary of a tile of TRL's fused head (trl/kernels/chunked_logprob.py)."""
 PLAIN_READ, PLAIN_GRADIENTS, MATH_GRADIENTS = 12, 16, 8
 """Bytes for each pair of a query and a key that are held on a GPU beside what is saved: three and
-four float32 tensors in `_plain_read` and `_plain_gradients` of `agents.attention`, two in the
-backward pass of PyTorch's math kernel."""
+four float32 tensors in `_plain_read` and `_plain_gradients` of `agents.attention`, of at most
+`PAIRS_AT_ONCE` pairs; two of all pairs in the backward pass of PyTorch's math kernel."""
 SCORES = 16
 """Bytes for each token and word of the vocabulary in `CompletionStates.scores`: logits,
 log-probabilities, probabilities and their product, in float32."""
@@ -97,7 +98,7 @@ def forward_bytes(shape: Shape, plan: Plan, tokens: int, looked: int, *, autocas
     size = plan.compute_bytes if autocast else plan.weight_bytes
     queries = shape.heads * shape.head_size
     attention = tokens * (2 * shape.hidden * plan.weight_bytes + 7 * queries * size)
-    attention += PLAIN_READ * looked if plan.on_gpu else 0
+    attention += PLAIN_READ * min(looked, PAIRS_AT_ONCE) if plan.on_gpu else 0
     inside = 2 * size + (8 if plan.weight_bytes == 2 and not autocast else size)
     mlp = tokens * (2 * shape.hidden * plan.weight_bytes + shape.mlp * inside)
     return max(attention, mlp)
@@ -233,7 +234,7 @@ def _update(shape: Shape, plan: Plan) -> dict[str, dict[str, int]]:
     """
     prompts = math.ceil(plan.micro / plan.group)
     tokens = prompts * plan.prompt + plan.micro * plan.completion
-    scores = PLAIN_GRADIENTS * pairs(shape, plan, plan.micro, prompts)
+    scores = PLAIN_GRADIENTS * min(pairs(shape, plan, plan.micro, prompts), PAIRS_AT_ONCE)
     head = SCORES * shape.vocabulary * plan.micro * plan.sampled
     moments = _backward(shape, plan, tokens, scores, head)
     if plan.scored:

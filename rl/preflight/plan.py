@@ -13,7 +13,7 @@ from typing import Any
 from agents.errors import ModelFileError
 
 EVALUATION_BATCH = 64
-"""Default `batch_size` of `agents.rollout.rollout`, which the evaluation of a stage uses."""
+"""Default `batch_size` of `agents.rollout.rollout`, which the evaluations of sft.train use."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ def plan_of(given: Sequence[Any], kind: str, prompt: int, on_gpu: bool, dtype: A
             "raise it, or lower --tokens_per_prompt"
         )
     turns = play.max_turns
+    side_by_side = EVALUATION_BATCH if kind == "sft" else config.per_device_eval_batch_size
     precision = str(dtype or "float32") if policy.precision == "auto" else policy.precision
     plan = Plan(
         kind=kind,
@@ -130,7 +131,7 @@ def plan_of(given: Sequence[Any], kind: str, prompt: int, on_gpu: bool, dtype: A
         batch=config.per_device_train_batch_size,
         micro=config.per_device_train_batch_size,
         row=min(getattr(config, "max_length", None) or sys.maxsize, policy.max_length_tokens),
-        evaluated=_evaluated(play.eval_limit, 1 if on_gpu else policy.threads),
+        evaluated=_evaluated(play.eval_limit, 1 if on_gpu else policy.threads, side_by_side),
     )
     return plan if kind == "sft" else _with_rollouts(plan, given)
 
@@ -169,10 +170,10 @@ def packed(plan: Plan, rows: int, group: int) -> int:
     return math.ceil(rows / group) * plan.prompt + rows * plan.completion
 
 
-def _evaluated(limit: int, workers: int) -> int:
+def _evaluated(limit: int, workers: int, batch: int) -> int:
     """Return how many test tasks are played side by side; `limit` 0 stands for many."""
-    batches = min(workers, math.ceil(limit / EVALUATION_BATCH) if limit else workers)
-    return min(limit or sys.maxsize, batches * EVALUATION_BATCH)
+    batches = min(workers, math.ceil(limit / batch) if limit else workers)
+    return min(limit or sys.maxsize, batches * batch)
 
 
 def _rank_of(adapter: str, rank: int) -> int:

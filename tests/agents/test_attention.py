@@ -11,6 +11,7 @@ from agents.attention import (
     Sight,
     _plain_gradients,
     _plain_read,
+    _scores,
     by_kv_head,
     by_token,
     merge,
@@ -97,6 +98,49 @@ def test_a_causal_query_sees_the_keys_up_to_its_own(reader: Any) -> None:
     later = torch.full((6, 6), float("-inf"), dtype=torch.float64).triu(1)
     out, _ = reader(query, key, value, Sight(causal=True))
     torch.testing.assert_close(out, usual(query, key, value, later))
+
+
+@pytest.mark.parametrize("at_once", [1, 7 * 6, 2**24])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("biased", ["no", "keys", "queries and keys"])
+def test_queries_one_after_another_read_and_learn_what_all_at_once_do(
+    monkeypatch: pytest.MonkeyPatch, at_once: int, causal: bool, biased: str
+) -> None:
+    query, grad = numbers(2, 3, 6, 8), numbers(2, 3, 6, 8, seed=3)
+    key, value = numbers(2, 3, 6, 8, seed=1), numbers(2, 3, 6, 8, seed=2)
+    bias = torch.zeros(2, 1, 6 if "queries" in biased else 1, 6, dtype=torch.float64)
+    bias[0, ..., 4:] = HIDDEN
+    sight = Sight(causal, None if biased == "no" else bias)
+    leaves = [part.clone().requires_grad_() for part in (query, key, value)]
+    later = torch.full((6, 6), HIDDEN, dtype=torch.float64).triu(1) if causal else 0.0
+    added = bias if biased != "no" else 0.0
+    scores = leaves[0] @ leaves[1].transpose(-1, -2) + added + later
+    expected = scores.softmax(-1) @ leaves[2]
+    monkeypatch.setattr("agents.attention.PAIRS_AT_ONCE", at_once)
+    out, log_sum = _plain_read(query, key, value, sight)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(log_sum, scores.logsumexp(-1))
+    found = _plain_gradients(grad, query, key, value, out, log_sum, sight)
+    for mine, theirs in zip(found, torch.autograd.grad(expected, leaves, grad), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_no_more_scores_are_held_than_are_allowed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+
+    def count(*arguments: Any) -> torch.Tensor:
+        found = _scores(*arguments)
+        held.append(found.numel())
+        return found
+
+    monkeypatch.setattr("agents.attention._scores", count)
+    monkeypatch.setattr("agents.attention.PAIRS_AT_ONCE", 2 * 3 * 40 * 8)
+    query, key, value, grad = (numbers(2, 3, 40, 8, seed=seed) for seed in range(4))
+    sight = Sight(causal=True)
+    out, log_sum = _plain_read(query, key, value, sight)
+    _plain_gradients(grad, query, key, value, out, log_sum, sight)
+    # Five times eight queries, which see the keys up to the last of them, there and back.
+    assert held == [2 * 3 * 8 * 8 * number for number in (1, 2, 3, 4, 5)] * 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

@@ -401,17 +401,25 @@ def test_a_model_plays_each_task_k_times_side_by_side(
     asked: list[Any] = []
 
     def load_oracle(name: str, **options: Any) -> ScriptedPlayer:
-        asked.append((name, options["config"], options["load_in_4bit"]))
+        asked.append((name, options["config"], options["load_in_4bit"], options["thinking"]))
         return ScriptedPlayer(make_policy("oracle"))
 
     monkeypatch.setattr("agents.evaluate.load_player", load_oracle)
     summary = evaluate(
-        replace(floors, policies=["embedded"], k=3, temperature=0.7, seed=5, load_in_4bit=True)
+        replace(
+            floors,
+            policies=["embedded"],
+            k=3,
+            temperature=0.7,
+            seed=5,
+            load_in_4bit=True,
+            enable_thinking=True,
+        )
     )
     assert summary["policies"]["embedded"]["attempts"]["k"] == 3
     assert summary["policies"]["embedded"]["episodes"] == 24
-    ((name, sampling, four_bit),) = asked
-    assert (name, four_bit) == ("embedded", True)
+    ((name, sampling, four_bit, thinking),) = asked
+    assert (name, four_bit, thinking) == ("embedded", True, True)
     assert (sampling.temperature, sampling.seed) == (0.7, 5)
 
 

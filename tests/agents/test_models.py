@@ -94,6 +94,8 @@ def test_a_player_is_ready_to_play(adapter: str) -> None:
     assert player.name == Path(adapter).name
     assert not player.model.training
     assert player.tokenizer.eos_token == "<|im_end|>"
+    assert not player.template.thinking
+    assert load_player(adapter, thinking=True).template.thinking
 
 
 @pytest.mark.parametrize(

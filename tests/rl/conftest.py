@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from preflight_models import loader
+from small_run import make_place
 from tiny_models import shipped_tokenizer
 from trl import GRPOConfig
 from watched_trainer import (
@@ -17,7 +19,7 @@ from watched_trainer import (
     policy,
 )
 
-import rl.trainer
+import rl.rollouts
 from agents.engine import SamplingConfig
 from agents.rollout import Trajectory, rollout
 from rewards.episode import Outcome, Status
@@ -28,6 +30,18 @@ from rl.faults import StopOnFaults
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     return shipped_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base model, the adapter of a warm start, and tasks."""
+    return make_place(tmp_path_factory.mktemp("place"))
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Loads a model as a plan says; attention on this CPU is then computed as on a GPU."""
+    return loader(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -110,6 +124,6 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             played = rollout(*args, **kwargs)
             return [with_return(t, *v) for t, v in zip(played, verdicts, strict=True)]
 
-        monkeypatch.setattr(rl.trainer, "rollout", play)
+        monkeypatch.setattr(rl.rollouts, "rollout", play)
 
     return arrange

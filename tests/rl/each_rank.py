@@ -24,6 +24,7 @@ OWN: dict[str, Any] = {"rl.grpo": GroupArguments, "rl.ppo": PPOArguments}
 
 
 def main(folder: str, program: str) -> None:
+    (Path(folder) / f"pid{os.environ['RANK']}").write_text(str(os.getpid()))
     close = ToolUseGRPOTrainer.close
 
     def write_down(trainer: ToolUseGRPOTrainer) -> None:
@@ -39,9 +40,9 @@ def main(folder: str, program: str) -> None:
         trainer.seen = mine
         return original(trainer, mine)
 
-    ToolUseGRPOTrainer.close = write_down  # type: ignore[method-assign]
-    ToolUseGRPOTrainer._everywhere = note  # type: ignore[method-assign]
-    ToolUseGRPOTrainer.seen = ()  # type: ignore[attr-defined]
+    ToolUseGRPOTrainer.close = write_down  # type: ignore[method-assign, assignment]
+    ToolUseGRPOTrainer._everywhere = note  # type: ignore[method-assign, assignment]
+    ToolUseGRPOTrainer.seen = ()
     classes = (PolicyArguments, TaskArguments, RolloutArguments, OWN[program], GRPOConfig)
     given = read_flags(classes, f"starter-{program[3:]}.yaml", program, "")
     importlib.import_module(program).main(*given)

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,8 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import save_adapter, save_base
-from tiny_tasks import sum_task
+from small_run import KINDS, ON_A_CPU, TEST
 from transformers import TrainerCallback
 from trl import GRPOConfig
 
@@ -31,7 +29,7 @@ from agents.models import (
     load_tokenizer,
 )
 from rewards.episode import Task
-from rewards.serialise import read_episodes, write_tasks
+from rewards.serialise import read_episodes
 from rl.curriculum import Curriculum
 from rl.grpo import GroupArguments, main
 from rl.start import RolloutArguments, places, starting_model
@@ -39,27 +37,6 @@ from sft.flags import PolicyArguments, TaskArguments
 from sft.recipe import read_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
-
-KINDS = ("sum", "total", "addition")
-TRAIN = [sum_task(number, kind=kind) for kind in KINDS for number in range(5)]
-TEST = [sum_task(number, "test", kind) for kind in KINDS for number in (20, 21)]
-ON_A_CPU = {
-    "report_to": "none",
-    "use_cpu": True,
-    "bf16": False,
-    "activation_checkpointing": False,
-    "dataloader_pin_memory": False,
-}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a base model, the adapter of a warm start, and tasks."""
-    folder = tmp_path_factory.mktemp("grpo")
-    base = save_base(folder / "base")
-    save_adapter(folder / "sft", base)
-    write_tasks(folder / "tasks.jsonl", [*TRAIN, *TEST])
-    return folder
 
 
 def flags(
@@ -164,7 +141,7 @@ def test_the_command_ends_by_naming_its_files_and_the_next_command(
 def test_a_new_run_replaces_the_logs_of_an_old_one_and_a_resumed_one_continues_them(
     finished: tuple[Path, str], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rl.start, "evaluate_stage", lambda *arguments: None)
+    monkeypatch.setattr(rl.start, "measure", lambda *arguments: None)
     shutil.copytree(finished[0], tmp_path / "runs")
     path = tmp_path / "runs" / "grpo" / "metrics.jsonl"
     main(*flags(place, tmp_path / "runs", max_steps=3, resume_from_checkpoint="true"))
@@ -303,80 +280,10 @@ def test_a_resumed_run_deals_on_from_the_checkpoint(
         return original(self, groups)
 
     monkeypatch.setattr(Curriculum, "deal", deal)
-    monkeypatch.setattr(rl.start, "evaluate_stage", lambda *arguments: None)
+    monkeypatch.setattr(rl.start, "measure", lambda *arguments: None)
     shutil.copytree(finished[0], tmp_path / "runs")
     main(*flags(place, tmp_path / "runs", max_steps=3, resume_from_checkpoint="true"))
     assert dealt == [2]
-
-
-# --- a kill -------------------------------------------------------------------------------------
-
-
-def command(program: str, place: Path, run_dir: Path, *more: str) -> list[str]:
-    (place / "grpo.yaml").write_text(
-        "\n".join(
-            f"{name}: {str(value).lower() if isinstance(value, bool) else value}"
-            for name, value in ON_A_CPU.items()
-        )
-        + f"""
-model_name_or_path: {place / "base"}
-adapter: {place / "sft"}
-tasks: {place / "tasks.jsonl"}
-max_turn_tokens: 10
-max_turns: 3
-threads: 1
-max_steps: 4
-save_steps: 1
-per_device_train_batch_size: 8
-num_generations: 4
-learning_rate: 0.01
-beta: 0.01
-scale_rewards: none
-loss_type: bnpo
-shuffle_dataset: false
-logging_steps: 1
-""",
-        encoding="utf-8",
-    )
-    paths = ["--config", str(place / "grpo.yaml"), "--output_dir", str(run_dir / "grpo")]
-    return [sys.executable, "-m", program, *paths, "--run_dir", str(run_dir), *more]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("program", ["rl.grpo", "rl.ppo"])
-def test_a_run_that_was_killed_and_resumed_ends_like_one_that_was_not(
-    program: str, place: Path, tmp_path: Path
-) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    where: dict[str, Any] = {"env": environment, "cwd": Path(__file__).parents[2]}
-    subprocess.run(command(program, place, tmp_path / "whole"), check=True, **where)
-
-    with subprocess.Popen(
-        command(program, place, tmp_path / "cut"), stdout=subprocess.PIPE, text=True, **where
-    ) as killed:
-        for line in killed.stdout or ():
-            if "'loss'" in line and (tmp_path / "cut" / "grpo" / "checkpoint-1").is_dir():
-                killed.kill()
-                break
-    assert killed.returncode == -signal.SIGKILL
-    done = tmp_path / "cut" / "grpo" / "adapter_model.safetensors"
-    assert not done.exists()
-
-    resume = command(program, place, tmp_path / "cut", "--resume_from_checkpoint", "true")
-    subprocess.run(resume, check=True, **where)
-    whole = load_file(tmp_path / "whole" / "grpo" / "adapter_model.safetensors")
-    rest = load_file(done)
-    assert whole.keys() == rest.keys()
-    assert all(torch.equal(whole[name], rest[name]) for name in whole)
-    stages = [
-        json.loads((tmp_path / name / "summary.json").read_text(encoding="utf-8"))
-        for name in ("whole", "cut")
-    ]
-    assert stages[0] == stages[1]
-    recipes = [read_recipe(tmp_path / name / "grpo") for name in ("whole", "cut")]
-    assert {recipe.program for recipe in recipes} == {program}
-    again = [{**r.flags, "output_dir": "", "run_dir": ""} for r in recipes]
-    assert again[0] == again[1]
 
 
 # --- saving -------------------------------------------------------------------------------------
@@ -423,3 +330,15 @@ def test_sampling_that_rollouts_do_not_do_is_refused(
 ) -> None:
     with pytest.raises(SystemExit, match=f"--{next(iter(option))} is not applied to rollouts"):
         main(*flags(place, tmp_path, **option))
+
+
+# --- the measurement at the end -------------------------------------------------------------------
+
+
+def test_as_many_test_tasks_are_played_side_by_side_as_the_flag_says(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(rl.start, "measure", lambda *arguments: told.append(arguments[-1]))
+    main(*flags(place, tmp_path, max_steps=1, save_strategy="no", per_device_eval_batch_size=3))
+    assert told == [3]

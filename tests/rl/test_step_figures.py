@@ -12,8 +12,8 @@ from agents.rollout import Trajectory
 from rewards.episode import Episode, Outcome, Status, Turn
 from rewards.goals import AnyOf, Custom, FinalAnswer, NoCall, NoCallNaming
 from rewards.trl_rewards import scaled_return
+from rl.rollouts import calls_first, trl_rows
 from rl.step_log import StepLog, groups_without_signal, mean_figures, rollout_metrics
-from rl.trainer import calls_first, trl_rows
 
 OK, CRASHED = Status.OK, Status.SERVER_CRASHED
 

@@ -10,7 +10,7 @@ import torch
 from tiny_models import save_base, tiny_qwen3, with_adapter
 from watched_trainer import Build, adapter, direct_log_probs, policy, same
 
-import rl.trainer
+import rl.rollouts
 from agents.engine import SamplingConfig
 from agents.models import cast_trainable_to_float32, load_model
 from agents.players import LanguagePlayer
@@ -46,10 +46,10 @@ def test_the_gradient_is_exactly_zero_at_observation_tokens(build: Build, beta: 
 def test_the_masked_tokens_are_the_observations_and_no_other(build: Build, tokenizer: Any) -> None:
     trainer = build(steps=1)
     played: list[Trajectory] = []
-    original = rl.trainer.trl_rows
+    original = rl.rollouts.trl_rows
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            rl.trainer, "trl_rows", lambda rows, fill: played.extend(rows) or original(rows, fill)
+            rl.rollouts, "trl_rows", lambda rows, fill: played.extend(rows) or original(rows, fill)
         )
         batch = trainer.scored()
     for row, trajectory in enumerate(played):
@@ -118,7 +118,7 @@ def test_each_step_samples_with_a_seed_of_its_own_and_each_run_with_the_same(
             seeds.append(config.seed)
             super().__init__(model, tokenizer, config, *rest, **options)
 
-    monkeypatch.setattr(rl.trainer, "LanguagePlayer", Noted)
+    monkeypatch.setattr(rl.rollouts, "LanguagePlayer", Noted)
     for seed in (5, 5, 6):
         build(seed=seed).train()
     assert seeds[:2] == seeds[2:4]
@@ -183,7 +183,7 @@ def test_no_group_is_parted_so_that_its_prompt_is_computed_once(
         shares.append((kwargs["batch_size"], kwargs["workers"]))
         return rollout(*args, **kwargs)
 
-    monkeypatch.setattr(rl.trainer, "rollout", play)
+    monkeypatch.setattr(rl.rollouts, "rollout", play)
     for options in (
         {"workers": 3},
         {"workers": 2, "num_generations": 4},

@@ -28,7 +28,9 @@ TRACES = [
 SOLVED = {"base": 1, "sft": 5, "ppo": 9}
 
 
-def make_run(folder: Path, base: str, *, load_in_4bit: bool = False, **lora: Any) -> Path:
+def make_run(
+    folder: Path, base: str, *, load_in_4bit: bool = False, thinking: bool = False, **lora: Any
+) -> Path:
     """Make a run that ended with PPO; returns the folder of its adapter."""
     adapter = folder / "ppo"
     save_adapter(adapter, base, **lora)
@@ -42,7 +44,10 @@ def make_run(folder: Path, base: str, *, load_in_4bit: bool = False, **lora: Any
     (adapter / "metrics.jsonl").write_text("{}\n")
     write_tasks(folder / "tasks.jsonl", TASKS)
     policy = PolicyArguments(
-        model_name_or_path=base, max_turn_tokens=TOKENS, load_in_4bit=load_in_4bit
+        model_name_or_path=base,
+        max_turn_tokens=TOKENS,
+        load_in_4bit=load_in_4bit,
+        enable_thinking=thinking,
     )
     write_recipe(adapter, "rl.ppo", (policy, TaskArguments(tasks=str(folder / "tasks.jsonl"))))
     (folder / "sft").mkdir()

@@ -104,6 +104,16 @@ def test_the_template_is_the_original_to_the_byte(merged: Made) -> None:
     assert (merged.folder / "rollout_template.jinja").read_bytes() != shipped
 
 
+def test_answers_are_read_as_text_by_the_exported_tokenizer_alone(
+    merged: Made, tokenizer: Any
+) -> None:
+    shipped = AutoTokenizer.from_pretrained(merged.folder)
+    said = "<tool_call>\n{'name': 1"
+    read = shipped.parse_response(said + shipped.eos_token, prefix="<|im_start|>assistant\n")
+    assert read == {"role": "assistant", "content": said}
+    assert tokenizer.response_template is None
+
+
 def test_generation_is_greedy_and_ends_where_a_turn_ends(merged: Made, tokenizer: Any) -> None:
     config = GenerationConfig.from_pretrained(merged.folder)
     assert config.do_sample is False
@@ -158,6 +168,23 @@ def test_an_adapter_of_a_four_bit_base_is_merged_into_that_base(
     original = load_model(base).get_submodule(layer).weight
     assert not torch.allclose(merged, original + 8 / 4 * b @ a, atol=1e-2)
     assert "quantization_config" not in json.loads((made.folder / "config.json").read_text())
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_a_policy_that_was_trained_to_think_is_served_and_compared_thinking(
+    base: str, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = make_run(tmp_path / "run", base, thinking=True)
+    made = exported(adapter, tmp_path / "out", "--form", form, capsys=capsys)
+    text = (made.folder / "chat_template_kwargs.json").read_text(encoding="utf-8")
+    assert json.loads(text)["enable_thinking"] is True
+    card = (made.folder / "README.md").read_text(encoding="utf-8")
+    for place in (made.text, card):
+        assert '"enable_thinking": true' in place
+        assert '"enable_thinking": false' not in place
+    assert "Ask with `enable_thinking` true" in card
+    if form == "merged":
+        assert "6 of 6 outputs are equal" in made.text
 
 
 def test_the_flag_says_more_than_the_recipe(
@@ -276,7 +303,7 @@ def test_an_unknown_precision_in_the_recipe_is_refused(
     [
         (["--tasks", "stater"], 'did you mean "starter"?'),
         (["--run_dir", "no/such/run"], "no run no/such/run"),
-        (["--push", "nobody"], '--push takes NAME/MODEL, not "nobody"'),
+        (["--push", "nobody"], '--push takes OWNER/NAME, not "nobody"'),
     ],
 )
 def test_flags_that_name_nothing_are_refused(
@@ -288,7 +315,7 @@ def test_flags_that_name_nothing_are_refused(
 def test_without_a_token_nothing_is_written(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sft.export_folder.get_token", lambda: None)
+    monkeypatch.setattr("sft.hub.get_token", lambda: None)
     refused([*command, "--push", "me/model"], "no token of the hub: run `hf auth login`", capsys)
 
 

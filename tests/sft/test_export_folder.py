@@ -10,20 +10,12 @@ from typing import Any
 
 import pytest
 from exported import make_run
-from huggingface_hub import HfApi
 from safetensors import SafetensorError
 from tiny_models import save_base
 
 from sft.export import main
-from sft.export_folder import (
-    ExportError,
-    check_space,
-    check_target,
-    hub_api,
-    mark,
-    upload,
-    whole_folder,
-)
+from sft.export_folder import ExportError, check_space, check_target, mark, push, whole_folder
+from sft.hub import hub_api
 
 
 def former(folder: Path) -> Path:
@@ -202,7 +194,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        monkeypatch.setattr("sft.export_folder.get_token", lambda: "hf_mine")
+        monkeypatch.setattr("sft.hub.get_token", lambda: "hf_mine")
         yield server
         server.shutdown()
         thread.join(10)
@@ -211,7 +203,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def test_an_export_is_uploaded_as_it_is_into_a_private_model(tmp_path: Path, hub: Hub) -> None:
     folder = former(tmp_path / "out")
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# out\n")
-    address = upload(folder, "me/model", hub_api("me/model"))
+    address = push(folder, "me/model", hub_api("me/model", "--push"))
     assert address == f"{hub.url}/me/model"
     assert (hub.made["name"], hub.made["organization"]) == ("model", "me")
     assert hub.made["visibility"] == "private"
@@ -240,22 +232,5 @@ def test_what_the_hub_refuses_is_one_clear_error_and_the_export_stays(
     with pytest.raises(
         ExportError, match=f"the hub did not take me/model: .*upload me/model {folder}"
     ):
-        upload(folder, "me/model", hub_api("me/model"))
+        push(folder, "me/model", hub_api("me/model", "--push"))
     assert (folder / "export.json").is_file()
-
-
-def test_a_hub_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"the hub did not take me/model: .*offline mode"):
-        upload(former(tmp_path / "out"), "me/model", HfApi(token="hf_mine"))
-
-
-@pytest.mark.parametrize("name", ["", "model", "a/b/c", "me/mo del"])
-def test_an_id_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(ExportError, match="takes NAME/MODEL"):
-        hub_api(name)
-
-
-def test_no_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sft.export_folder.get_token", lambda: None)
-    with pytest.raises(ExportError, match="no token of the hub"):
-        hub_api("me/model")

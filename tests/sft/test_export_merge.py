@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tiny_models import save_adapter, save_base, shipped_tokenizer
 
+from agents.engine import SamplingConfig
+from agents.models import load_player
+from agents.rollout import rollout
 from sft.merge import Agreement, Trained, agreement, first_turns, merged_model
 
 Ids = list[int]
@@ -48,6 +51,16 @@ def test_an_agreement_is_told_with_counts_and_shares() -> None:
 
 def said(name: str, **options: Any) -> Any:
     return first_turns(name, TASKS, max_turn_tokens=8, precision="float32", **options)
+
+
+def test_a_policy_is_compared_as_it_was_trained_thinking_or_not(tmp_path: Path) -> None:
+    adapter = save_adapter(tmp_path / "adapter", save_base(tmp_path / "base"))
+    plain, thought = (said(adapter, thinking=thinking) for thinking in (False, True))
+    for output, thinking in ((plain, False), (thought, True)):
+        config = SamplingConfig(max_turn_tokens=8)
+        player = load_player(adapter, config=config, thinking=thinking)
+        assert output == [one.completion_ids for one in rollout(player, TASKS, max_turns=1)]
+    assert plain != thought
 
 
 @pytest.mark.filterwarnings("ignore:Model (has|with) `tie_word_embeddings=True`:UserWarning")

@@ -153,6 +153,17 @@ def test_it_says_how_to_serve_it_and_how_to_ask(run: Run) -> None:
     assert "```bash\ntransformers serve caller\n```" in card
     assert "`temperature` 0 and `max_tokens` 8, as it was evaluated" in card
     assert "49 of 50 outputs are equal." in section(card, "Base")
+    assert "Ask with `enable_thinking` false" in card
+    assert "`response_template`" in card
+    assert "`response_template`" not in write_card(replace(SHIPPED, form="adapter"), run)
+
+
+def test_it_says_that_the_policy_thinks_where_it_does(run: Run) -> None:
+    recipe = replace(run.recipe, flags={**run.recipe.flags, "enable_thinking": True})
+    card = write_card(SHIPPED, replace(run, recipe=recipe))
+    assert "Ask with `enable_thinking` true" in card
+    assert "trained to think" in card
+    assert "without thinking" not in card
 
 
 def test_nothing_is_claimed_of_a_run_that_left_nothing() -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ from rewards.episode import Task
 from rewards.serialise import read_episodes, write_tasks
 from sft.flags import PolicyArguments, TaskArguments
 from sft.recipe import read_recipe
+from sft.rendering import tokenised
 from sft.traces import pick_tasks, reference_traces, token_row
-from sft.train import WarmStartArguments, evaluation_tasks, main, tokenised
+from sft.train import WarmStartArguments, evaluation_tasks, main
 
 STEPS = 3
 
@@ -64,7 +64,7 @@ def tasks() -> list[Task]:
 
 
 @pytest.fixture(scope="module")
-def finished(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def finished(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("sft")
     write_tasks(folder / "tasks.jsonl", tasks)
     policy = PolicyArguments(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from envs.tasks.catalogue import mock_catalogue
 from envs.tasks.load import load_tasks
 from rewards.episode import Episode, Outcome, Status, Task, ToolCall, ToolResult, Turn
 from rewards.goals import NoCall
+from sft.data.sources import licence_of
 from sft.traces import (
+    LICENCE,
     Row,
     episode_messages,
     pick_tasks,
@@ -32,18 +35,26 @@ END = "<|im_end|>"
 
 
 class Typist(LanguagePlayer):
-    """A language player whose samples are the oracle's turns: the tokens of a perfect rollout."""
+    """A language player whose samples are the oracle's turns: the tokens of a perfect rollout.
 
-    def __init__(self, tokenizer: Any) -> None:
-        super().__init__(tiny_qwen3(), tokenizer, SamplingConfig(), "typist")
+    One that thinks has a thought before every other turn, and an empty one before the rest.
+    """
+
+    def __init__(self, tokenizer: Any, thinking: bool = False) -> None:
+        super().__init__(tiny_qwen3(), tokenizer, SamplingConfig(), "typist", thinking=thinking)
         self._conversations = Silent()  # type: ignore[assignment]
         self._oracle = make_policy("oracle")
+        self._rng = random.Random(0)
 
     def act(self, rows: Sequence[int], infos: Sequence[Info]) -> list[Sampled]:
         contexts = self._contexts(rows, infos)
         turns = []
         for row, info, context in zip(rows, infos, contexts, strict=True):
-            text = self._oracle.act(info["task"], info["tools"], info["messages"], None)
+            text = self._oracle.act(info["task"], info["tools"], info["messages"], self._rng)
+            if self.template.thinking:
+                turns_before = len(info["episode"].turns)
+                thought = "" if turns_before % 2 else f"Turn {turns_before + 1}.\nSo be it."
+                text = f"<think>\n{thought}\n</think>\n\n{text}"
             ids = self.tokenizer(text + END, add_special_tokens=False)["input_ids"]
             turns.append(self._sampled(row, context, ids, [0.0] * len(ids)))
         return turns
@@ -91,6 +102,20 @@ def test_a_rollout_of_a_trace_has_the_ids_and_the_mask_of_its_training_row(
     assert len(kinds) >= 19
 
 
+def test_the_same_holds_for_a_policy_that_thinks(tasks: list[Task], tokenizer: Any) -> None:
+    template = ChatTemplate(tokenizer, thinking=True)
+    played = rollout(Typist(tokenizer, thinking=True), tasks, max_turns=6)
+    thoughts = set()
+    for trajectory in played:
+        trace = trace_row(trajectory)
+        row = token_row(template, trace)
+        assert row["input_ids"] == [*trajectory.prompt_ids, *trajectory.completion_ids]
+        assert row["assistant_masks"] == [0] * len(trajectory.prompt_ids) + list(trajectory.mask)
+        assert trajectory.episode.success
+        thoughts |= {message.get("reasoning_content") for message in trace["messages"]}
+    assert {None, "Turn 1.\nSo be it.", "Turn 3.\nSo be it."} <= thoughts
+
+
 def test_the_traces_hold_what_could_break_that(played: list[Trajectory]) -> None:
     turns = [turn for trajectory in played for turn in trajectory.episode.turns]
     assert any(len(turn.calls) > 1 for turn in turns)
@@ -121,6 +146,7 @@ def test_starter_prompts_are_under_700_tokens(played: list[Trajectory]) -> None:
 def test_every_reference_trace_succeeds(traces: list[Row], tasks: list[Task]) -> None:
     assert [trace["id"] for trace in traces] == [task.id for task in tasks]
     assert {trace["outcome"] for trace in traces} == {"success"}
+    assert {(trace["source"], licence_of(trace)) for trace in traces} == {("reference", LICENCE)}
     for trace, task in zip(traces, tasks, strict=True):
         assert [tool["function"]["name"] for tool in trace["tools"]] == list(task.tools)
         assert trace["messages"][0] == {"role": "user", "content": task.prompt}
@@ -171,6 +197,7 @@ def test_a_trace_ends_with_the_last_turn_of_the_policy() -> None:
     assert [message["role"] for message in messages] == ["user", "assistant"]
     row = trace_row(Trajectory(Episode(task, (turn,))), source="rollout", model="m")
     assert (row["outcome"], row["source"], row["model"]) == ("success", "rollout", "m")
+    assert "licence" not in row  # of what was played somewhere else nothing is known
 
 
 # --- picking ------------------------------------------------------------------------------------
@@ -243,7 +270,8 @@ def test_a_mistake_is_shown_with_the_servers_own_error_and_never_trained(tokeniz
     plain = {trace["id"]: trace for trace in reference_traces(tasks, max_turns=6)}
     rows = recovery_traces(tasks, max_turns=7, seed=1)
     assert len(rows) > 20
-    seen = Counter()
+    assert {row["licence"] for row in rows} == {LICENCE}
+    seen: Counter[str] = Counter()
     for row in rows:
         turns = [message for message in row["messages"] if message["role"] == "assistant"]
         (place,) = [n for n, message in enumerate(turns) if message.get("weight", 1) == 0]

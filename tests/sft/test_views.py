@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from envs.tasks.load import load_tasks
 from envs.tasks.no_call import CANNOT
 from envs.tasks.substitutes import substitutes
-from rewards.episode import Task
-from sft.traces import Row, pick_tasks, reference_traces
+from rewards.episode import ReferenceTurn, Task, ToolCall
+from rewards.goals import FinalAnswer
+from sft.traces import LICENCE, Row, pick_tasks, reference_traces
 from sft.views import WITHHELD, Views, demonstrations
+from tests.envs.servers.playing import toy
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +132,18 @@ def test_numbers_that_make_no_sense_are_refused_by_name(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Views(**numbers)  # type: ignore[arg-type]
+
+
+def test_every_view_of_the_mock_world_carries_its_licence(tasks: list[Task]) -> None:
+    mixed = Views(3, mistakes=0.5, withheld=0.5, other_values=0.5)
+    assert {row["licence"] for row in demonstrations(tasks[:6], 6, mixed, seed=0)} == {LICENCE}
+
+
+def test_nothing_is_known_of_the_licence_of_other_servers(tmp_path: Path) -> None:
+    servers = [toy(tmp_path)]
+    calls = (ToolCall("remember", {"text": "blue"}),)
+    solution = (ReferenceTurn(calls=calls), ReferenceTurn(text="I noted: blue"))
+    goal = FinalAnswer("blue")
+    task = Task("remembers", "Remember blue.", goal, ("remember",), reference=solution)
+    rows = demonstrations([task], 3, Views(2), 0, servers)
+    assert [row["licence"] for row in rows] == ["", ""]

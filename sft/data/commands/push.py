@@ -13,8 +13,8 @@ from sft.data.errors import DataError
 from sft.data.measures import Tally, write_figures
 from sft.data.progress import counted
 from sft.data.rows import read_rows
-from sft.data.upload import upload
 from sft.data.whole_file import WholeFile
+from sft.hub import HubError, hub_api, upload
 
 DESCRIPTION = (
     "Put JSONL files of canonical rows and a card (README.md: counts, licences, sources, limits, "
@@ -40,16 +40,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the folder, or upload it."""
+    """Write the folder, or upload it.
+
+    Raises:
+        DataError: If a line is no row, something cannot be written, or the hub does not take it.
+    """
     _check_splits(arguments.inputs)
     name = arguments.name or (arguments.hub_id or str(arguments.folder)).rstrip("/").split("/")[-1]
     if arguments.folder:
         build(arguments.inputs, arguments.folder, name, arguments.licence)
         say(f"wrote {arguments.folder / 'README.md'}")
         return 0
-    with tempfile.TemporaryDirectory() as folder:
-        build(arguments.inputs, Path(folder), name, arguments.licence)
-        say(f"uploaded {upload(Path(folder), arguments.hub_id, private=arguments.private)}")
+    try:
+        api = hub_api(arguments.hub_id, "--hub_id")
+        with tempfile.TemporaryDirectory() as folder:
+            build(arguments.inputs, Path(folder), name, arguments.licence)
+            private = arguments.private
+            place = upload(Path(folder), arguments.hub_id, api, "dataset", private=private)
+    except HubError as error:
+        raise DataError(str(error)) from error
+    say(f"uploaded {place}")
     return 0
 
 

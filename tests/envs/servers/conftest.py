@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from http_server import McpProcess
 
 from envs.servers.config import ServerConfig, read_servers
 from tests.envs.servers.playing import Opener, nothing_left, open_envs
@@ -28,6 +29,14 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def opened() -> Iterator[Opener]:
     yield from open_envs()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[McpProcess]:
+    """A server over HTTP."""
+    started = McpProcess()
+    yield started
+    started.stop()
 
 
 # --- config files ---------------------------------------------------------------------------------

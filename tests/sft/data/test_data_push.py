@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 from curated_rows import read, row, run, write
 from datasets import load_dataset
-from huggingface_hub import DatasetCard, HfApi
+from huggingface_hub import DatasetCard
 
 from sft.data.card import size_category
-from sft.data.errors import DataError
-from sft.data.upload import upload
 
 ROWS = [row(name, outcome="success") for name in ("Rome", "Oslo", "Bern")]
 
@@ -244,11 +242,16 @@ def test_without_a_token_nothing_is_sent(
     assert "error: no token of the hub: run `hf auth login`" in capsys.readouterr().err
 
 
-def test_a_hub_id_has_an_owner(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match='--hub_id is NAME/SET, not "weather"'):
-        upload(tmp_path, "weather")
+def test_a_hub_id_has_an_owner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "train.jsonl", ROWS)
+    assert run("push", path, "--hub_id", "weather") == 2
+    assert 'error: --hub_id takes OWNER/NAME, not "weather"' in capsys.readouterr().err
 
 
-def test_offline_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the hub did not take me/weather"):
-        upload(tmp_path, "me/weather", api=HfApi("http://127.0.0.1:9", token="hf_x"))
+def test_offline_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    path = write(tmp_path / "train.jsonl", ROWS)
+    assert run("push", path, "--hub_id", "me/weather") == 2
+    assert "error: the hub did not take me/weather" in capsys.readouterr().err

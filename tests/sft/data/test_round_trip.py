@@ -8,13 +8,16 @@ from converting import outcomes
 from format_rows import ROWS, TOOLS, assistant, call, tool, user
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from played_rows import played_row
 
 from agents.errors import AgentError
 from agents.template import ChatTemplate
 from sft.data.check import problems
+from sft.data.conversion import Converted
 from sft.data.render import load_template, parses_back
 
 TEMPLATE = load_template("embedded")
+THINKING = ChatTemplate(TEMPLATE.tokenizer, thinking=True)
 
 
 def row(*messages: Any) -> dict[str, Any]:
@@ -22,11 +25,16 @@ def row(*messages: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ROWS)
-@pytest.mark.parametrize("thinking", [False, True])
-def test_converted_rows_of_every_format_parse_back(name: str, thinking: bool) -> None:
-    template = ChatTemplate(TEMPLATE.tokenizer, thinking=thinking)
+@pytest.mark.parametrize("template", [TEMPLATE, THINKING], ids=["plain", "thinking"])
+def test_converted_rows_of_every_format_parse_back_and_have_the_ids_of_their_rollout(
+    name: str, template: ChatTemplate
+) -> None:
     for outcome in outcomes(name, ROWS[name]):
-        assert parses_back(template, json.loads(outcome.line))
+        assert isinstance(outcome, Converted)
+        value = json.loads(outcome.line)
+        assert parses_back(template, value)
+        messages, tools = value["messages"], value["tools"]
+        assert template.training_row(messages, tools) == played_row(template, messages, tools)
 
 
 def test_a_turn_that_is_not_learned_need_not_parse_back() -> None:
@@ -53,18 +61,35 @@ VALUES = st.recursive(
     ),
     max_leaves=8,
 )
+ARGUMENTS = st.dictionaries(st.text(max_size=8), VALUES, max_size=3)
+ANY_TOOL = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
 
 
-@given(st.text(max_size=40), st.dictionaries(st.text(max_size=8), VALUES, max_size=3))
+@given(st.text(max_size=40), ARGUMENTS)
 @settings(max_examples=60)
 def test_whatever_passes_the_checks_parses_back(content: str, arguments: dict[str, Any]) -> None:
-    parameters = {"type": "object", "additionalProperties": True}
-    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
     value = row(assistant(content, call("f")), tool(content or "x"), assistant("x"))
     value["messages"][1]["tool_calls"][0]["function"]["arguments"] = arguments
-    value["tools"] = tools
+    value["tools"] = ANY_TOOL
     if not problems(value):
         assert parses_back(TEMPLATE, value)
+
+
+TEXTS = st.text(max_size=40).map(str.strip)
+
+
+@given(content=TEXTS, thought=TEXTS, arguments=ARGUMENTS)
+@settings(max_examples=60)
+def test_whatever_passes_the_checks_has_the_ids_of_its_rollout(
+    content: str, thought: str, arguments: dict[str, Any]
+) -> None:
+    calling = assistant(content, call("f", **arguments), reasoning_content=thought)
+    messages = [user("?"), calling, tool(content), assistant("x"), user("?"), calling]
+    value = {"id": "a", "messages": messages, "tools": ANY_TOOL}
+    if not problems(value):
+        for template in (TEMPLATE, THINKING):
+            played = played_row(template, messages, ANY_TOOL)
+            assert template.training_row(messages, ANY_TOOL) == played
 
 
 def test_a_model_that_does_not_exist_is_an_error_of_agents() -> None:
