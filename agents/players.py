@@ -16,6 +16,7 @@ import torch
 
 from agents.engine import Conversations, Opening, SamplingConfig
 from agents.merged import folded_adapter
+from agents.repeated import conversations_with
 from agents.template import ChatTemplate
 from agents.vllm_engine import VLLMConversations
 from envs.policies import TextPolicy
@@ -102,14 +103,14 @@ class LanguagePlayer:
         name: str = "model",
         *,
         thinking: bool = False,
-        conversations: VLLMConversations | None = None,
+        conversations: Conversations | VLLMConversations | None = None,
     ) -> None:
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
         self.config = config
         self.template = ChatTemplate(tokenizer, thinking=thinking)
-        self._conversations = conversations or Conversations(
+        self._conversations = conversations or conversations_with(
             model, tokenizer.eos_token_id, tokenizer.pad_token_id, config
         )
         self._ready = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import DynamicCache
@@ -64,14 +65,31 @@ def repeated_states(
     )
 
 
+_FAULTS: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
+
+
 def layout_fault(model: Any) -> str:
     """Return why a model cannot share prompts, "" if it can.
 
-    A few tokens go through it both ways. A model that cannot keeps the attention that it had.
+    A few tokens go through it both ways, once. A model that cannot keeps the attention that it had.
 
     Args:
         model: A causal language model, with or without adapter.
     """
+    if model not in _FAULTS:
+        _FAULTS[model] = _tried(model)
+    return _FAULTS[model]
+
+
+def conversations_with(
+    model: Any, end_of_turn: int, pad: int, config: SamplingConfig
+) -> Conversations:
+    """Return what samples the turns of a model: the engine, or its other form where it must be."""
+    engine = RepeatedConversations if layout_fault(model) else Conversations
+    return engine(model, end_of_turn, pad, config)
+
+
+def _tried(model: Any) -> str:
     config, training = model.config, model.training
     attention = config._attn_implementation
     (one, other), completions = TRIED

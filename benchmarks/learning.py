@@ -16,6 +16,7 @@ From the warm start of `recipe`:
     scaled-ungated  both
     outcome-only    an episode is worth whether it ended in success, not the sum of its turns
     turn-credit     a turn is credited with what came from it on
+    unshared        the recipe, with every conversation computed by itself in every turn
     ppo             PPO (configs/starter-ppo.yaml) for as many steps
 
 Prints a markdown table of every run and, with `--json FILE`, the figures of each.
@@ -47,6 +48,7 @@ RECIPES: dict[str, tuple[Flags, Flags]] = {
     "scaled-ungated": (None, (*UNGATED, *SCALED)),
     "outcome-only": (None, ("--reward", "outcome")),
     "turn-credit": (None, ("--credit", "turn")),
+    "unshared": (None, ("--share_prompts", "false")),
     "ppo": (None, AS_LONG),
 }
 """Flags for `sft.train` and for `rl.grpo` (`rl.ppo`: the last); None: that stage is left out."""

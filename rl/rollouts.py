@@ -53,6 +53,7 @@ class RolloutTrainer(GRPOTrainer):
             none. Where the policy is sure of the wrong one, no episode of a group would ever show
             it the other, and the group would teach nothing.
         thinking: Let the policy fill its `<think>` block.
+        share_prompts: Compute a prompt once for its whole group and all turns, if the model can.
         faults: Stops the run when too many episodes meet an infrastructure fault.
         servers: MCP servers to play on; None for the mock world.
         workers: Parts of a generation that are played side by side, each on one CPU thread.
@@ -70,6 +71,7 @@ class RolloutTrainer(GRPOTrainer):
         log_dir: Path,
         guided: int = 0,
         thinking: bool = False,
+        share_prompts: bool = True,
         faults: StopOnFaults | None = None,
         servers: ServerSource | None = None,
         workers: int = 1,
@@ -102,7 +104,7 @@ class RolloutTrainer(GRPOTrainer):
                 "turns; use --vllm_mode colocate"
             )
         model = self.accelerator.unwrap_model(self.model)
-        fault = layout_fault(model)
+        fault = layout_fault(model) if share_prompts else "--share_prompts false"
         self._shares_prompts = not fault
         if fault and self.is_world_process_zero():
             log.warning(

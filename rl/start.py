@@ -32,11 +32,11 @@ from envs.tasks.load import load_tasks
 from rl.curriculum import Curriculum
 from rl.distributed import StopTogether, check_launcher, whole_adapter, with_whole_model
 from rl.faults import StopOnFaults
-from rl.measure import measure
 from rl.step_log import rewind
 from rl.trainer import ToolUseGRPOTrainer
 from sft.checkpoints import STATE_FILE, last_checkpoint
 from sft.flags import PolicyArguments, TaskArguments
+from sft.playing import measure
 from sft.recipe import Recipe, read_recipe, write_recipe
 from sft.train import save_adapter
 
@@ -87,6 +87,14 @@ class RolloutArguments:
         metadata={
             "help": "Most tokens that the update takes through the model at once, a distinct "
             "prompt counted once; 0 for all. Changes no result; halved when memory runs out."
+        },
+    )
+
+    share_prompts: bool = field(
+        default=True,
+        metadata={
+            "help": "Compute a prompt once for its whole group and all turns. false computes every "
+            "conversation by itself, in every turn: slower, to compare with."
         },
     )
 
@@ -166,6 +174,7 @@ def train_policy(
         max_turns=rollouts.rollout_turns or play.max_turns,
         guided=rollouts.guided,
         thinking=policy.enable_thinking,
+        share_prompts=rollouts.share_prompts,
         tokens_per_forward=rollouts.tokens_per_forward,
         faults=faults,
         servers=play.servers or None,

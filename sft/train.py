@@ -36,16 +36,16 @@ from trl import SFTConfig, SFTTrainer
 from agents.cli import fail, run
 from agents.merged import folded_adapter
 from agents.models import add_adapter, cast_trainable_to_float32, load_model, load_tokenizer
-from agents.summary import record_stage, write_stage_summary
+from agents.summary import write_stage_summary
 from agents.template import ChatTemplate
 from envs.tasks.load import load_tasks
-from rewards.episode import Episode, Task
+from rewards.episode import Episode
 from sft.checkpoints import last_checkpoint
 from sft.data.errors import DataError
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 from sft.interrupt import StopOnInterrupt
 from sft.mixing import mixed, read_sets
-from sft.playing import greedy_player, play_tasks, thinned
+from sft.playing import greedy_player, measure, play_tasks, thinned
 from sft.recipe import write_recipe
 from sft.rendering import LossOn, check_packing, tokenised
 from sft.traces import Row, pick_tasks
@@ -163,11 +163,11 @@ def main(
     model = load_model(
         policy.model_name_or_path, load_in_4bit=policy.load_in_4bit, precision=policy.precision
     )
-    test = evaluation_tasks(play)
+    side_by_side = config.per_device_eval_batch_size
     if warm.eval_base:
-        evaluate_stage("base", model, tokenizer, test, policy, play)
+        measure("base", model, tokenizer, policy, play, side_by_side)
     model = add_adapter(model, rank=policy.lora_r, alpha=policy.lora_alpha, seed=config.seed)
-    stop, validation = StopOnInterrupt(), validated(tokenizer, policy, play, warm, output)
+    stop, validation = StopOnInterrupt(), validated(tokenizer, policy, play, warm, config)
     trainer = WarmStartTrainer(
         model=model,
         args=config,
@@ -183,7 +183,7 @@ def main(
         one.restore_best(trainer.model)
     save_adapter(trainer.model, tokenizer, output)
     save_traces(shown, output)
-    evaluate_stage("sft", trainer.model, tokenizer, test, policy, play)
+    measure("sft", trainer.model, tokenizer, policy, play, side_by_side)
     write_stage_summary(Path(play.run_dir))
     alike = " --enable_thinking true" if policy.enable_thinking else ""
     sys.stdout.write(
@@ -220,18 +220,12 @@ def rows_of_an_epoch(play: TaskArguments, warm: WarmStartArguments, seed: int) -
     return [*traces, *mixed(sets, seed)]
 
 
-def evaluation_tasks(play: TaskArguments) -> list[Task]:
-    """Return the tasks that stages are compared on, evenly thinned if a limit is set."""
-    tasks = load_tasks(play.tasks, play.eval_split, mock=not play.servers)
-    return thinned(tasks, play.eval_limit)
-
-
 def validated(
     tokenizer: Any,
     policy: PolicyArguments,
     play: TaskArguments,
     warm: WarmStartArguments,
-    folder: Path,
+    config: SFTConfig,
 ) -> list[EpisodeValidation]:
     """Return the callback that plays validation tasks during training, if any are to be played."""
     if not warm.eval_every:
@@ -241,25 +235,11 @@ def validated(
 
     def played(model: Any) -> list[Episode]:
         player = greedy_player("validation", model, tokenizer, policy)
-        return play_tasks(player, tasks, policy, play, progress=False)
+        side_by_side = config.per_device_eval_batch_size
+        return play_tasks(player, tasks, policy, play, side_by_side, progress=False)
 
+    folder = Path(str(config.output_dir))
     return [EpisodeValidation(played, warm.eval_every, warm.patience, folder)]
-
-
-def evaluate_stage(
-    stage: str,
-    model: Any,
-    tokenizer: Any,
-    tasks: Sequence[Task],
-    policy: PolicyArguments,
-    play: TaskArguments,
-) -> None:
-    """Let a stage's policy play the test tasks greedily and record the episodes."""
-    player = greedy_player(stage, model, tokenizer, policy)
-    episodes = play_tasks(player, tasks, policy, play, progress=True)
-    solved = sum(episode.success for episode in episodes)
-    sys.stdout.write(f"{stage}: {solved} of {len(episodes)} test tasks solved\n")
-    record_stage(Path(play.run_dir), stage, episodes)
 
 
 def save_adapter(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -99,10 +99,11 @@ def _halves(value: int, least: int = 1) -> Iterator[int]:
 
 
 def _fewer_evaluated(run: Preflight) -> list[Step]:
-    """Fewer test tasks side by side; in sft.train, which plays all of a batch, fewer in all."""
-    name = "eval_limit" if run.plan.kind == "sft" else "per_device_eval_batch_size"
+    """Fewer test tasks side by side."""
     sizes = [2**power for power in range(10, -1, -1)]
-    return [{name: str(size)} for size in sizes if size < run.plan.evaluated]
+    return [
+        {"per_device_eval_batch_size": str(size)} for size in sizes if size < run.plan.evaluated
+    ]
 
 
 def _checkpointing(run: Preflight) -> list[Step]:

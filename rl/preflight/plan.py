@@ -12,9 +12,6 @@ from typing import Any
 
 from agents.errors import ModelFileError
 
-EVALUATION_BATCH = 64
-"""Default `batch_size` of `agents.rollout.rollout`, which the evaluations of sft.train use."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -107,7 +104,6 @@ def plan_of(given: Sequence[Any], kind: str, prompt: int, on_gpu: bool, dtype: A
             "raise it, or lower --tokens_per_prompt"
         )
     turns = play.max_turns
-    side_by_side = EVALUATION_BATCH if kind == "sft" else config.per_device_eval_batch_size
     precision = str(dtype or "float32") if policy.precision == "auto" else policy.precision
     plan = Plan(
         kind=kind,
@@ -131,7 +127,9 @@ def plan_of(given: Sequence[Any], kind: str, prompt: int, on_gpu: bool, dtype: A
         batch=config.per_device_train_batch_size,
         micro=config.per_device_train_batch_size,
         row=min(getattr(config, "max_length", None) or sys.maxsize, policy.max_length_tokens),
-        evaluated=_evaluated(play.eval_limit, 1 if on_gpu else policy.threads, side_by_side),
+        evaluated=_evaluated(
+            play.eval_limit, 1 if on_gpu else policy.threads, config.per_device_eval_batch_size
+        ),
     )
     return plan if kind == "sft" else _with_rollouts(plan, given)
 

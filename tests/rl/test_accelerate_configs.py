@@ -24,7 +24,7 @@ WHERE: dict[str, Any] = {
     "env": {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "rl"))),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))),
     },
     "cwd": ROOT,
 }

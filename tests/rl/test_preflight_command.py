@@ -88,9 +88,9 @@ def test_the_first_change_that_fits_does_fit(
 
 
 def test_sft_plays_fewer_test_tasks_where_they_do_not_fit_side_by_side() -> None:
-    run = reader("sft", "--eval_limit", "64", "--per_device_eval_batch_size", "1")
+    run = reader("sft", "--eval_limit", "64", "--per_device_eval_batch_size", "64")
     step = first_that_fits(run, int(T4_GIB * 2**30))
-    assert step == {"eval_limit": "16"}
+    assert step == {"per_device_eval_batch_size": "16"}
 
 
 def test_nothing_makes_it_fit_where_the_weights_do_not() -> None:

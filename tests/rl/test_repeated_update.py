@@ -59,6 +59,25 @@ def test_it_is_trained_all_the_same_and_one_line_names_the_architecture(
     assert not same(before, adapter(trainer.model))
 
 
+def test_a_model_that_could_share_prompts_learns_the_same_without(
+    build: Build, tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapters, counts = [], []
+    for share_prompts in (True, False):
+        make_trainer = partial(ToolUseGRPOTrainer, share_prompts=share_prompts)
+        with caplog.at_level(logging.WARNING, logger="rl"):
+            trainer: Any = build(
+                model=policy(tokenizer, tiny_qwen3), make_trainer=make_trainer, learning_rate=0.01
+            )
+            trainer.train()
+        adapters.append(adapter(trainer.model))
+        counts.append(len(caplog.messages))
+    assert counts == [0, 1]
+    assert "--share_prompts false" in caplog.messages[0]
+    for name, value in adapters[0].items():
+        torch.testing.assert_close(adapters[1][name], value, atol=1e-4, rtol=1e-3)
+
+
 def test_a_model_that_shares_prompts_says_nothing(
     build: Build, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,10 +19,10 @@ from agents.players import LanguagePlayer
 from agents.template import ChatTemplate
 from rewards.serialise import write_tasks
 from rl.grpo import GroupArguments
-from rl.measure import measure
 from rl.ppo import PPOArguments
 from rl.start import RolloutArguments, check_thinking
 from sft.flags import PolicyArguments, TaskArguments
+from sft.playing import measure
 from sft.recipe import FILE, write_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")

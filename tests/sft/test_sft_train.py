@@ -19,10 +19,11 @@ from envs.tasks.load import load_tasks
 from rewards.episode import Task
 from rewards.serialise import read_episodes, write_tasks
 from sft.flags import PolicyArguments, TaskArguments
+from sft.playing import evaluation_tasks
 from sft.recipe import read_recipe
 from sft.rendering import tokenised
 from sft.traces import pick_tasks, reference_traces, token_row
-from sft.train import WarmStartArguments, evaluation_tasks, main
+from sft.train import WarmStartArguments, main
 
 STEPS = 3
 

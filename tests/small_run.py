@@ -11,7 +11,7 @@ from tiny_tasks import sum_task
 
 from rewards.serialise import write_tasks
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 KINDS = ("sum", "total", "addition")
 TRAIN = [sum_task(number, kind=kind) for kind in KINDS for number in range(5)]
 TEST = [sum_task(number, "test", kind) for kind in KINDS for number in (20, 21)]
@@ -67,5 +67,5 @@ def arguments(place: Path, run_dir: Path, **options: Any) -> list[str]:
 
 
 def script(name: str, *before: str) -> list[str]:
-    """Return the beginning of a command that runs a script beside this file."""
-    return [sys.executable, str(Path(__file__).with_name(name)), *before]
+    """Return the beginning of a command that runs a script of tests/rl."""
+    return [sys.executable, str(ROOT / "tests/rl" / name), *before]
