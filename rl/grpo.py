@@ -20,7 +20,8 @@ from trl import GRPOConfig
 
 from agents.cli import run
 from rewards.trl_rewards import scaled_return, scaled_success
-from rl.start import RolloutArguments, train_policy
+from rl.flags import RolloutArguments
+from rl.start import train_policy
 from rl.trainer import ToolUseGRPOTrainer
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 

@@ -20,9 +20,10 @@ from trl import GRPOConfig
 from agents.cli import run
 from agents.value_head import save_value_head
 from rewards.trl_rewards import scaled_return
+from rl.flags import RolloutArguments
 from rl.ppo_objective import Clipping, KLController
 from rl.ppo_trainer import PPOSettings, ToolUsePPOTrainer
-from rl.start import RolloutArguments, train_policy
+from rl.start import train_policy
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 
 DESCRIPTION = (

@@ -1,15 +1,13 @@
 """What training by rollouts has in common, whatever learns from them: GRPO or PPO.
 
-The flags of what is played, the policy it starts from, and the course of a run: train, save,
-measure.
+The policy it starts from, and the course of a run: train, save, measure.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from trl import GRPOConfig
-from trl.import_utils import is_vllm_available
 
-from agents.engine import SamplingConfig
 from agents.models import (
     add_adapter,
     cast_trainable_to_float32,
@@ -29,92 +25,18 @@ from agents.models import (
 )
 from agents.summary import write_stage_summary
 from envs.tasks.load import load_tasks
+from rewards.episode import Task
 from rl.curriculum import Curriculum
 from rl.distributed import StopTogether, check_launcher, whole_adapter, with_whole_model
 from rl.faults import StopOnFaults
+from rl.flags import RolloutArguments, check_thinking, check_vllm, sampling
 from rl.step_log import rewind
 from rl.trainer import ToolUseGRPOTrainer
 from sft.checkpoints import STATE_FILE, last_checkpoint
 from sft.flags import PolicyArguments, TaskArguments
 from sft.playing import measure
-from sft.recipe import Recipe, read_recipe, write_recipe
+from sft.recipe import write_recipe
 from sft.train import save_adapter
-
-
-@dataclass(frozen=True)
-class RolloutArguments:
-    """Flags of what is played in training: where from, which tasks, for how long."""
-
-    adapter: str = field(
-        default="runs/sft",
-        metadata={"help": "Adapter of the warm start; 'none' starts from the base model."},
-    )
-    return_scale: float = field(
-        default=0.1, metadata={"help": "The return of an episode is multiplied by it."}
-    )
-    rollout_turns: int = field(
-        default=0,
-        metadata={
-            "help": "Turn limit of training episodes (0: --max_turns). What a failed episode says "
-            "to its end costs time and teaches little."
-        },
-    )
-    learnability: float = field(
-        default=0.5,
-        metadata={
-            "help": "Share of the groups dealt to kinds of task by how mixed their results are "
-            "(0: every kind equally often)."
-        },
-    )
-    no_call_share: float = field(
-        default=-1.0,
-        metadata={
-            "help": "Share of the groups dealt to tasks that must not be answered by calling "
-            "(negative: what these kinds get beside the others)."
-        },
-    )
-
-    guided: int = field(
-        default=0,
-        metadata={
-            "help": "Episodes of each group whose first token is held to what the task needs: to "
-            "open a call, or not to. Finds what the policy would never try."
-        },
-    )
-
-    tokens_per_forward: int = field(
-        default=0,
-        metadata={
-            "help": "Most tokens that the update takes through the model at once, a distinct "
-            "prompt counted once; 0 for all. Changes no result; halved when memory runs out."
-        },
-    )
-
-    share_prompts: bool = field(
-        default=True,
-        metadata={
-            "help": "Compute a prompt once for its whole group and all turns. false computes every "
-            "conversation by itself, in every turn: slower, to compare with."
-        },
-    )
-
-    max_fault_share: float = field(
-        default=0.5,
-        metadata={
-            "help": "Training stops, with a checkpoint, when more than this share of a step's "
-            "episodes meets a fault of a server."
-        },
-    )
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be played."""
-        if self.no_call_share > 1:
-            raise ValueError(f"--no_call_share is a share up to 1, not {self.no_call_share}")
-        for name in ("guided", "rollout_turns", "tokens_per_forward"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name} must not be negative: {getattr(self, name)}")
-        if not 0 <= self.learnability <= 1:
-            raise ValueError(f"--learnability is a share from 0 to 1, not {self.learnability}")
 
 
 def train_policy(
@@ -156,30 +78,12 @@ def train_policy(
     checkpoint = last_checkpoint(output, config.resume_from_checkpoint)
     if config.process_index == 0:
         write_recipe(output, f"rl.{stage}", (policy, play, rollouts, own, config))
-    if checkpoint is None:
-        for name in ("metrics.jsonl", "rollouts.jsonl"):
-            (output / name).unlink(missing_ok=True)
-    elif config.process_index == 0:
-        rewind(output, steps_done(checkpoint))
+        begin_logs(output, checkpoint)
     stop, faults = StopTogether(), StopOnFaults(rollouts.max_fault_share)
-    curriculum = Curriculum(
-        tasks,
-        config.seed,
-        rollouts.learnability,
-        rollouts.no_call_share if rollouts.no_call_share >= 0 else None,
-    )
     trainer = make_trainer(
-        curriculum=curriculum,
-        sampling=sampling(policy, config),
-        max_turns=rollouts.rollout_turns or play.max_turns,
-        guided=rollouts.guided,
-        thinking=policy.enable_thinking,
-        share_prompts=rollouts.share_prompts,
-        tokens_per_forward=rollouts.tokens_per_forward,
+        **played(policy, play, rollouts, config, tasks),
         faults=faults,
-        servers=play.servers or None,
         log_dir=output,
-        workers=policy.threads if config.use_cpu and not config.use_vllm else 1,
         model=model,
         args=config,
         train_dataset=places(config, len(tasks)),
@@ -199,17 +103,39 @@ def train_policy(
     if stop.interrupted:
         return None
     save_trained(trainer, tokenizer, output)
-    side_by_side = config.per_device_eval_batch_size
-    play_test = partial(measure, stage, trainer.model, tokenizer, policy, play, side_by_side)
-    with_whole_model(trainer.model, play_test if trainer.is_world_process_zero() else nothing)
-    if not trainer.is_world_process_zero():
-        return trainer
-    write_stage_summary(Path(play.run_dir))
-    sys.stdout.write(
-        f"wrote {output} (adapter, metrics.jsonl, rollouts.jsonl), {play.run_dir}/summary.json\n"
-        f"next: python -m rl.report --run_dir {play.run_dir}\n"
-    )
+    measure_trained(stage, trainer, tokenizer, policy, play)
     return trainer
+
+
+def begin_logs(output: Path, checkpoint: str | None) -> None:
+    """Leave in the logs of steps what a run that goes on has done; a new one begins empty."""
+    if checkpoint is not None:
+        rewind(output, steps_done(checkpoint))
+        return
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
+        (output / name).unlink(missing_ok=True)
+
+
+def played(
+    policy: PolicyArguments,
+    play: TaskArguments,
+    rollouts: RolloutArguments,
+    config: GRPOConfig,
+    tasks: Sequence[Task],
+) -> dict[str, Any]:
+    """Return the options of a trainer that say what is played, and how."""
+    no_calls = rollouts.no_call_share if rollouts.no_call_share >= 0 else None
+    return {
+        "curriculum": Curriculum(tasks, config.seed, rollouts.learnability, no_calls),
+        "sampling": sampling(policy, config),
+        "max_turns": rollouts.rollout_turns or play.max_turns,
+        "guided": rollouts.guided,
+        "thinking": policy.enable_thinking,
+        "share_prompts": rollouts.share_prompts,
+        "tokens_per_forward": rollouts.tokens_per_forward,
+        "servers": play.servers or None,
+        "workers": policy.threads if config.use_cpu and not config.use_vllm else 1,
+    }
 
 
 def save_trained(trainer: ToolUseGRPOTrainer, tokenizer: Any, folder: Path) -> None:
@@ -225,6 +151,27 @@ def save_trained(trainer: ToolUseGRPOTrainer, tokenizer: Any, folder: Path) -> N
         tokenizer.save_pretrained(folder)
 
 
+def measure_trained(
+    stage: str,
+    trainer: ToolUseGRPOTrainer,
+    tokenizer: Any,
+    policy: PolicyArguments,
+    play: TaskArguments,
+) -> None:
+    """Play the test tasks and record them; every process comes here, the first plays."""
+    side_by_side = trainer.args.per_device_eval_batch_size
+    play_test = partial(measure, stage, trainer.model, tokenizer, policy, play, side_by_side)
+    with_whole_model(trainer.model, play_test if trainer.is_world_process_zero() else nothing)
+    if not trainer.is_world_process_zero():
+        return
+    write_stage_summary(Path(play.run_dir))
+    sys.stdout.write(
+        f"wrote {trainer.args.output_dir} (adapter, metrics.jsonl, rollouts.jsonl), "
+        f"{play.run_dir}/summary.json\n"
+        f"next: python -m rl.report --run_dir {play.run_dir}\n"
+    )
+
+
 def nothing() -> None:
     """What the other processes do meanwhile."""
 
@@ -233,67 +180,6 @@ def steps_done(checkpoint: str) -> int:
     """Return after how many steps a checkpoint was written."""
     state = json.loads((Path(checkpoint) / STATE_FILE).read_text(encoding="utf-8"))
     return int(state["global_step"])
-
-
-def check_vllm(rollouts: RolloutArguments, config: GRPOConfig) -> None:
-    """Refuse what vLLM cannot do, before anything is loaded.
-
-    Raises:
-        SystemExit: If it is not installed, or asked for what it cannot do.
-    """
-    if not config.use_vllm:
-        return
-    if not is_vllm_available():
-        raise SystemExit(
-            "error: --use_vllm needs vLLM, which is not installed: pip install 'trl[vllm]' on a "
-            "machine with a GPU that it supports, or leave the flag out"
-        )
-    if rollouts.guided:
-        raise SystemExit("error: vLLM cannot hold the first token of a turn; use --guided 0")
-
-
-def check_thinking(policy: PolicyArguments, rollouts: RolloutArguments) -> None:
-    """Refuse to let a policy think that was trained without, or the reverse, or is guided.
-
-    An adapter without a recipe says nothing about it.
-
-    Raises:
-        SystemExit: If the adapter was trained otherwise, or a thought would be held to a call.
-        ModelFileError: If the recipe of the adapter is damaged.
-    """
-    if policy.enable_thinking and rollouts.guided:
-        raise SystemExit(
-            "error: --guided holds the first token to a call, where --enable_thinking lets the "
-            "policy think first; use --guided 0"
-        )
-    recipe = Recipe() if rollouts.adapter == "none" else read_recipe(rollouts.adapter)
-    trained = bool(recipe.flags.get("enable_thinking", False))
-    if recipe != Recipe() and trained != policy.enable_thinking:
-        how = str(trained).lower()
-        raise SystemExit(
-            f"error: {rollouts.adapter} was trained with enable_thinking {how}; "
-            f"use --enable_thinking {how}"
-        )
-
-
-def sampling(policy: PolicyArguments, config: GRPOConfig) -> SamplingConfig:
-    """Return how training episodes are sampled; the trainer adds a seed for each step.
-
-    Raises:
-        SystemExit: If a flag asks for what the rollouts do not do.
-    """
-    for name, neutral in (("min_p", (None, 0.0)), ("repetition_penalty", (1.0,))):
-        if getattr(config, name) not in neutral:
-            raise SystemExit(f"error: --{name} is not applied to rollouts; use --top_p or --top_k")
-    return SamplingConfig(
-        temperature=config.temperature,
-        top_k=config.top_k,
-        top_p=config.top_p,
-        max_turn_tokens=policy.max_turn_tokens,
-        max_episode_tokens=policy.max_episode_tokens,
-        max_length=policy.max_length_tokens,
-        seed=config.seed,
-    )
 
 
 def starting_model(policy: PolicyArguments, rollouts: RolloutArguments, seed: int) -> Any:

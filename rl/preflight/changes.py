@@ -10,12 +10,12 @@ from typing import Any
 from trl import GRPOConfig, SFTConfig
 
 from agents.cli import parse_all_flags
+from rl.flags import RolloutArguments
 from rl.grpo import GroupArguments
 from rl.ppo import PPOArguments
 from rl.preflight.memory import Parts, estimate, peak
 from rl.preflight.plan import Plan, packed, plan_of
 from rl.preflight.shape import read_config, shape_of
-from rl.start import RolloutArguments
 from sft.flags import PolicyArguments, TaskArguments
 from sft.train import WarmStartArguments
 

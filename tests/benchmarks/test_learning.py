@@ -15,9 +15,9 @@ from agents.cli import parse_all_flags
 from agents.summary import record_stage, write_stage_summary
 from envs.tasks.load import load_tasks
 from rewards.episode import Episode, Outcome, Turn
+from rl.flags import RolloutArguments
 from rl.grpo import GroupArguments
 from rl.ppo import PPOArguments
-from rl.start import RolloutArguments
 from sft.flags import CONFIGS, PolicyArguments, TaskArguments
 from sft.train import WarmStartArguments
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from trl import GRPOConfig
 
+from rl.flags import RolloutArguments
 from rl.grpo import GroupArguments
 from rl.ppo import PPOArguments
-from rl.start import RolloutArguments
 from rl.trainer import ToolUseGRPOTrainer
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 

@@ -13,8 +13,8 @@ from watched_trainer import TASKS, Build
 from rewards.episode import Episode, Outcome, Status, Turn
 from rewards.trl_rewards import scaled_return, scaled_success
 from rl.credit import groups_with_success, rewards_to_go, turn_advantages
+from rl.flags import RolloutArguments
 from rl.grpo import GroupArguments, main
-from rl.start import RolloutArguments
 from sft.flags import PolicyArguments, TaskArguments
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")

@@ -17,6 +17,7 @@ from small_run import KINDS, ON_A_CPU, TEST
 from transformers import TrainerCallback
 from trl import GRPOConfig
 
+import rl.flags
 import rl.grpo
 import rl.start
 from agents.cli import run
@@ -31,8 +32,9 @@ from agents.models import (
 from rewards.episode import Task
 from rewards.serialise import read_episodes
 from rl.curriculum import Curriculum
+from rl.flags import RolloutArguments
 from rl.grpo import GroupArguments, main
-from rl.start import RolloutArguments, places, starting_model
+from rl.start import places, starting_model
 from sft.flags import PolicyArguments, TaskArguments
 from sft.recipe import read_recipe
 
@@ -318,7 +320,7 @@ def test_vllm_that_is_not_installed_is_named_before_anything_is_loaded(
 def test_vllm_is_not_asked_to_guide(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rl.start, "is_vllm_available", lambda: True)
+    monkeypatch.setattr(rl.flags, "is_vllm_available", lambda: True)
     policy, play, rollouts, groups, config = flags(place, tmp_path, use_vllm=True)
     with pytest.raises(SystemExit, match="--guided 0"):
         main(policy, play, replace(rollouts, guided=1), groups, config)

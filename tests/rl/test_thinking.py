@@ -18,9 +18,9 @@ from agents.errors import ModelNotFoundError
 from agents.players import LanguagePlayer
 from agents.template import ChatTemplate
 from rewards.serialise import write_tasks
+from rl.flags import RolloutArguments, check_thinking
 from rl.grpo import GroupArguments
 from rl.ppo import PPOArguments
-from rl.start import RolloutArguments, check_thinking
 from sft.flags import PolicyArguments, TaskArguments
 from sft.playing import measure
 from sft.recipe import FILE, write_recipe

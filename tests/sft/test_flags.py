@@ -9,8 +9,8 @@ import pytest
 import yaml
 from trl import GRPOConfig, SFTConfig
 
+from rl.flags import RolloutArguments
 from rl.grpo import GroupArguments
-from rl.start import RolloutArguments
 from sft.flags import CONFIGS, PolicyArguments, TaskArguments, read_flags
 from sft.train import WarmStartArguments
 

@@ -12,8 +12,8 @@ from agents.cli import parse_all_flags
 from agents.summary import record_stage
 from envs.tasks.load import load_tasks
 from rewards.episode import Episode, Outcome, Task, Turn
+from rl.flags import RolloutArguments
 from rl.grpo import GroupArguments
-from rl.start import RolloutArguments
 from sft.data.check import problems
 from sft.flags import PolicyArguments, TaskArguments
 from sft.studies.formats import ARMS, BROKEN_SHARE
