@@ -15,19 +15,26 @@ An endpoint that repairs broken calls before we see them hides a mistake; nobody
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from itertools import cycle
 from typing import Any
 
 from agents.chat_answers import Answer, NativeCall
 from agents.chat_client import ChatClient
+from agents.chat_errors import EndpointError, UnansweredError
 from agents.players import Info, Sampled
 from envs.parsing import parse_turn
 from envs.untrusted import neutralise
 from rewards.episode import Fault
 
 PATIENCE_S = 1800.0
+LOST_IN_A_ROW = 5
+"""So many episodes without an answer, one after the other, mean that nobody answers any more."""
+
+log = logging.getLogger(__name__)
 
 _POLICY = re.compile(r"(?P<model>.+)@(?P<url>https?://.+)", re.IGNORECASE)
 
@@ -95,6 +102,8 @@ class Conversation:
 class EndpointPlayer:
     """Plays a model behind an endpoint; the requests of a batch run side by side.
 
+    A request that stays without an answer ends its episode, about which nothing is said then.
+
     Args:
         client: What asks.
         name: Shown in tables.
@@ -106,17 +115,18 @@ class EndpointPlayer:
         self.client = client
         self._system_prompt = system_prompt
         self._conversations: list[Conversation] = []
+        self._lost_in_a_row = 0
 
     def begin(self, infos: Sequence[Info]) -> None:
         """Open a conversation for each episode."""
         self._conversations = [Conversation(info, self._system_prompt) for info in infos]
 
-    def act(self, rows: Sequence[int], infos: Sequence[Info]) -> list[Sampled]:
-        """Ask for a turn of each row.
+    def act(self, rows: Sequence[int], infos: Sequence[Info]) -> list[Sampled | None]:
+        """Ask for a turn of each row; None where no answer came.
 
         Raises:
-            EndpointError: The endpoint cannot be used, or left a request unanswered. Nothing can
-                be said about the policy then, so nothing is judged.
+            EndpointError: The endpoint cannot be used, or left requests unanswered for so many
+                episodes in a row (`LOST_IN_A_ROW`) that it seems to be gone.
         """
         conversations = [self._conversations[row] for row in rows]
         for conversation, info in zip(conversations, infos, strict=True):
@@ -124,14 +134,26 @@ class EndpointPlayer:
                 conversation.told(info["new_messages"])
         asked = [self.client.submit(c.messages, c.tools, c.left_s) for c in conversations]
         try:
-            answers = [future.result() for future in asked]
+            answers = [self._answer(future) for future in asked]
         finally:
             for future in asked:
                 future.cancel()
         return [
-            Sampled(conversation.said(answer))
+            None if answer is None else Sampled(conversation.said(answer))
             for conversation, answer in zip(conversations, answers, strict=True)
         ]
+
+    def _answer(self, future: Future[Answer]) -> Answer | None:
+        try:
+            answer = future.result()
+        except UnansweredError as error:
+            self._lost_in_a_row += 1
+            if self._lost_in_a_row < LOST_IN_A_ROW:
+                log.warning("an episode is lost: %s", error)
+                return None
+            raise EndpointError(f"{error}; {LOST_IN_A_ROW} episodes were lost in a row") from error
+        self._lost_in_a_row = 0
+        return answer
 
 
 def model_at(policy: str) -> tuple[str, str] | None:

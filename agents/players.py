@@ -49,8 +49,8 @@ class Player(Protocol):
     def begin(self, infos: Sequence[Info]) -> None:
         """Take the infos of freshly reset episodes, one per row."""
 
-    def act(self, rows: Sequence[int], infos: Sequence[Info]) -> list[Sampled]:
-        """Return a turn for each of `rows`, given their latest infos."""
+    def act(self, rows: Sequence[int], infos: Sequence[Info]) -> Sequence[Sampled | None]:
+        """Return a turn for each of `rows`, given their latest infos; None ends a lost episode."""
 
 
 class ScriptedPlayer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from agents.players import LanguagePlayer, Player, Sampled
 from envs.backends import ServerSource
 from envs.vector_env import MCPVectorEnv
-from rewards.episode import Episode, Task
+from rewards.episode import Episode, Status, Task
 from rewards.matrix import RewardMatrix
 
 Batch = Sequence[tuple[Task, bool | None]]
@@ -189,19 +189,28 @@ def _play(player: Player, env: MCPVectorEnv, batch: Batch) -> list[Trajectory]:
         player.hold_first_turns([held for _, held in batch])
     tools = [tuple(info["tools"]) for info in infos]
     played: list[list[Sampled]] = [[] for _ in batch]
-    active = list(range(len(batch)))
+    active, lost = list(range(len(batch))), set[int]()
     while active:
         turns = player.act(active, [env.infos[row] for row in active])
         actions: list[str | None] = [None] * env.num_envs
         for row, turn in zip(active, turns, strict=True):
+            if turn is None:
+                lost.add(row)
+                continue
             played[row].append(turn)
             actions[row] = turn.text
-        _, _, terminated, truncated, _ = env.step(actions)
-        active = [row for row in active if not (terminated[row] or truncated[row])]
+        active = [row for row in active if row not in lost]
+        if active:
+            _, _, terminated, truncated, _ = env.step(actions)
+            active = [row for row in active if not (terminated[row] or truncated[row])]
     return [
-        _trajectory(env.infos[row]["episode"], turns, tools[row])
+        _trajectory(_ended(env.infos[row]["episode"], row in lost), turns, tools[row])
         for row, turns in enumerate(played)
     ]
+
+
+def _ended(episode: Episode, lost: bool) -> Episode:
+    return replace(episode, truncated=True, status=Status.UNANSWERED) if lost else episode
 
 
 def _trajectory(

@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
 
 class Status(StrEnum):
-    """How a tool call ended, as seen by the client. The set is closed."""
+    """How a tool call ended, as seen by the client, or the episode. The set is closed."""
 
     OK = "ok"
     TOOL_ERROR = "tool_error"
@@ -33,6 +33,7 @@ class Status(StrEnum):
     BAD_RESULT = "bad_result"
     RESULT_TRUNCATED = "result_truncated"
     PROTOCOL_ERROR = "protocol_error"
+    UNANSWERED = "unanswered"  # no turn came from the endpoint that serves the policy
 
 
 MODEL_STATUSES = frozenset(

@@ -10,13 +10,10 @@ from typing import Any
 from agents.chat_answers import Answer
 from agents.chat_client import ChatClient
 from agents.chat_errors import EndpointError, UnansweredError
-from agents.endpoint import PATIENCE_S, Conversation
+from agents.endpoint import LOST_IN_A_ROW, PATIENCE_S, Conversation
 from rewards.episode import Episode, Outcome, Status, Task
 from sft.collecting.attended import AttendedEnv
 from sft.collecting.person import Person, QuitError
-
-LOST_IN_A_ROW = 5
-"""So many episodes lost without an answer in between mean that the endpoint is gone."""
 
 
 @dataclass(frozen=True)

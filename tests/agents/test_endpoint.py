@@ -27,13 +27,14 @@ from agents.chat_errors import EndpointError
 from agents.endpoint import Conversation, EndpointPlayer, model_at
 from agents.engine import SamplingConfig
 from agents.evaluate import main
+from agents.figures import figures
 from agents.models import load_model, load_tokenizer
 from agents.players import LanguagePlayer
 from agents.rollout import rollout
 from envs.parsing import parse_turn
 from envs.policies import render_calls
 from envs.tasks.load import load_tasks
-from rewards.episode import Fault, Outcome, ToolCall
+from rewards.episode import Fault, Outcome, Status, ToolCall
 from rewards.serialise import read_episodes, write_tasks
 from tests.examples.peers import free_port, python_of, serving
 
@@ -215,8 +216,27 @@ def test_an_outage_is_an_error_and_no_verdict(
     server: ScriptedEndpoint, player: EndpointPlayer
 ) -> None:
     server.respond = lambda body: solves_sums(body) if len(server.requests) < 3 else refusal(500)
-    with pytest.raises(EndpointError, match="500"):
-        rollout(player, [sum_task(25), sum_task(26)])
+    with pytest.raises(EndpointError, match=r"500.*5 episodes were lost in a row"):
+        rollout(player, [sum_task(number) for number in range(25, 33)], batch_size=2)
+
+
+def test_a_request_without_an_answer_loses_its_episode_alone(
+    server: ScriptedEndpoint, player: EndpointPlayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def respond(body: dict[str, Any]) -> Any:
+        lost = "17 + 26" in body["messages"][1]["content"] and len(body["messages"]) > 2
+        return refusal(500) if lost else solves_sums(body)
+
+    server.respond = respond
+    tasks = [sum_task(number) for number in (25, 26, 27)]
+    played = [one.episode for one in rollout(player, tasks, batch_size=2)]
+    assert [one.success for one in played] == [True, False, True]
+    assert [one.status for one in played] == [Status.OK, Status.UNANSWERED, Status.OK]
+    assert len(played[1].turns) == 1  # what was played before stays
+    counted = figures(played)
+    assert counted["infrastructure_faults"] == {"unanswered": 1}
+    assert (counted["success"]["successes"], counted["success"]["n"]) == (2, 2)
+    assert "500" in caplog.text
 
 
 # --- evaluation through an endpoint -----------------------------------------------------------

@@ -276,6 +276,7 @@ INFRASTRUCTURE = [
     Status.BAD_RESULT,
     Status.RESULT_TRUNCATED,
     Status.PROTOCOL_ERROR,
+    Status.UNANSWERED,
 ]
 
 
