@@ -35,7 +35,7 @@ from sft.collecting.loop import Collector, Job, Played
 from sft.collecting.output import RowWriter, resume
 from sft.collecting.person import Person, QuitError
 from sft.collecting.tally import UNJUDGED, Tally
-from sft.traces import Row, trace_row, turn_messages
+from sft.traces import Row, shown_only, trace_row, turn_messages
 
 PROGRAM = "python -m sft.collect"
 
@@ -211,6 +211,8 @@ def collected_row(played: Played, model: str, *, judged: bool = True) -> Row:
             messages.append({"role": "user", "content": played.user_turns[number]})
     while messages[-1]["role"] == "tool":
         messages.pop()
+    # What a person asks for later has no goal.
+    shown_only(messages, played.episode.turns, judged=judged and not played.user_turns)
     timestamp = datetime.now(UTC).isoformat(timespec="seconds")
     row |= {"id": played.job.id, "timestamp": timestamp, "messages": messages}
     row["outcome"] = str(played.outcome)

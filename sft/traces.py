@@ -13,7 +13,7 @@ from agents.rollout import Trajectory, rollout
 from agents.template import ChatTemplate
 from envs.policies import make_policy
 from envs.vector_env import MCPVectorEnv
-from rewards.episode import Episode, Task, Turn
+from rewards.episode import Episode, Outcome, Task, Turn
 from sft.mistakes import Stumbler
 
 Row = dict[str, Any]
@@ -22,6 +22,9 @@ BATCH_SIZE = 64
 
 LICENCE = "apache-2.0"
 """Of traces of the mock world, which is a part of this project, by its id on the hub."""
+
+FAILED = (Outcome.TOOL_ERROR, Outcome.INVALID_JSON)
+"""Turns that nobody should learn from a policy, whatever the task."""
 
 FEWEST_VALUES = 1.5
 """What a solution with one value, or without a call, counts when traces are dealt to the kinds."""
@@ -163,6 +166,23 @@ def turn_messages(turn: Turn) -> list[dict[str, Any]]:
             for c in turn.calls
         ]
     return [message, *({"role": "tool", "content": result.text} for result in turn.results)]
+
+
+def shown_only(messages: Sequence[dict[str, Any]], turns: Sequence[Turn], judged: bool) -> None:
+    """Give turns that came to nothing `"weight": 0`: shown, so that what follows makes sense.
+
+    Not for reference solutions, where a tool's error may be what has to be found out.
+
+    Args:
+        messages: The messages of an episode, which are changed.
+        turns: Its turns.
+        judged: The task has a goal, so that an answer may be wrong.
+    """
+    said = [message for message in messages if message["role"] == "assistant"]
+    for message, turn in zip(said, turns, strict=True):
+        wrong_answer = judged and turn.outcome is Outcome.STRUCTURAL_FAIL
+        if wrong_answer or turn.fault is not None or turn.outcome in FAILED:
+            message["weight"] = 0
 
 
 def episode_messages(episode: Episode) -> list[dict[str, Any]]:

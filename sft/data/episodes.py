@@ -1,8 +1,7 @@
 """Stored episodes as canonical rows, judged again by the rewards of today.
 
 An episode stores the names of the tools that it offered; their schemas come from the servers that
-it was played on. A turn that came to nothing (a malformed call, a tool error) stands in the row
-with `"weight": 0`: it is shown, so that what follows makes sense, and not trained.
+it was played on.
 """
 
 from __future__ import annotations
@@ -15,14 +14,12 @@ from typing import Any
 from agents.rollout import Trajectory
 from envs.backend import ToolBox
 from envs.backends import open_backend
-from rewards.episode import MODEL_STATUSES, Episode, Outcome
+from rewards.episode import MODEL_STATUSES, Episode
 from rewards.judge import rescore
 from rewards.serialise import read_episodes
 from sft.data.errors import DataFileError
 from sft.data.rows import Row
-from sft.traces import trace_row
-
-NOT_LEARNED = (Outcome.TOOL_ERROR, Outcome.INVALID_JSON, Outcome.STRUCTURAL_FAIL)
+from sft.traces import shown_only, trace_row
 
 
 def is_episode(value: Mapping[str, Any]) -> bool:
@@ -82,10 +79,7 @@ class EpisodeReader:
             )
         tools = tuple(self._tools.offer(task.tools))
         row = trace_row(Trajectory(episode, tools=tools), source="rollout", model=path.stem)
-        said = [message for message in row["messages"] if message["role"] == "assistant"]
-        for message, turn in zip(said, episode.turns, strict=True):
-            if turn.outcome in NOT_LEARNED:
-                message["weight"] = 0
+        shown_only(row["messages"], episode.turns, judged=True)
         self._seen[task.id] += 1
         if self._seen[task.id] > 1:
             row["id"] = f"{task.id}-{self._seen[task.id]}"

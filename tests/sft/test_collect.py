@@ -118,15 +118,19 @@ def test_a_row_can_be_trained_on(
     assert tokenizer.decode(trained).startswith(render_calls([SAME]))
 
 
-def test_mistakes_are_judged_and_stay_in_the_row(
+def test_mistakes_are_judged_and_stay_in_the_row_to_be_shown_and_not_trained(
     server: ScriptedEndpoint, collect: Collect, output: Path
 ) -> None:
-    server.script = [native(("calculate", '{"expression": ')), message("42")]
+    broken = native(("calculate", '{"expression": '))
+    server.script = [broken, message(render_calls([SAME])), message("It is 41.")]
     assert collect() == 0
     [row] = rows(output)
-    assert row["outcome"] == "structural_fail"  # an answer without any call that ran
-    assert row["messages"][1]["content"].startswith("<tool_call>")
-    assert "not valid JSON" in row["messages"][2]["content"]
+    assert row["outcome"] == "structural_fail"
+    wrong, told, call, result, answer = row["messages"][1:]
+    assert wrong["content"].startswith("<tool_call>")
+    assert "not valid JSON" in told["content"]
+    assert (wrong["weight"], answer["weight"]) == (0, 0)
+    assert "weight" not in {**told, **call, **result}
 
 
 def test_thoughts_in_the_text_are_kept_apart(

@@ -139,6 +139,7 @@ def test_an_answer_ends_a_user_turn_and_an_empty_line_the_episode(
     assert roles == ["user", "assistant", "tool", "assistant"] * 2
     assert row["messages"][4] == {"role": "user", "content": "And 1 + 1?"}
     assert row["outcome"] == "success"  # the task was solved, and what came later was another
+    assert all(message.get("weight", 1) == 1 for message in row["messages"])
     assert server.requests[2]["messages"][-1]["content"] == "And 1 + 1?"
     assert "model: The result is 42." in shown
 
@@ -188,6 +189,7 @@ def test_without_tasks_the_person_begins_and_nothing_is_judged(
     ]
     assert first["id"] != second["id"]
     assert "outcome" not in first
+    assert all(message.get("weight", 1) == 1 for message in first["messages"])
     assert len(first["tools"]) == len(served_tools())
     assert "not judged     2" in shown
     assert "success" not in shown
