@@ -44,7 +44,7 @@ from envs.tasks.load import load_tasks
 from rewards.episode import Task
 from sft.export_folder import ExportError, check_space, check_target, mark, push, whole_folder
 from sft.hub import HubError, hub_api
-from sft.merge import Agreement, Trained, agreement, first_turns, greedy_generation, merged_model
+from sft.merge import Agreement, Trained, agreement, first_turns, generation_config, merged_model
 from sft.model_card import Shipped, write_card
 from sft.recipe import Recipe, read_recipe
 from sft.run_record import Run, read_run
@@ -76,6 +76,13 @@ class ExportFlags:
     precision: Literal["float32", "float16", "bfloat16"] = field(
         default="float32", metadata={"help": "Type of the merged weights."}
     )
+    do_sample: bool = field(
+        default=False,
+        metadata={
+            "help": "Let `transformers serve` sample at the temperature of a request, so that "
+            "traces can be collected; otherwise merged weights answer greedily, as was measured."
+        },
+    )
     load_in_4bit: bool | None = field(
         default=None,
         metadata={"help": "The base was in NF4 when it was trained (default: as the recipe says)."},
@@ -104,9 +111,11 @@ class ExportFlags:
     )
 
     def __post_init__(self) -> None:
-        """Refuse to compare nothing."""
+        """Refuse to compare nothing, and what an adapter alone cannot say."""
         if self.prompts < 1:
             raise ValueError(f"--prompts must be at least 1, not {self.prompts}")
+        if self.do_sample and self.form == "adapter":
+            raise ValueError("--do_sample is for merged weights; an adapter decodes as its base")
 
 
 def export(flags: ExportFlags) -> None:
@@ -224,7 +233,7 @@ def _export_merged(flags: ExportFlags, adapter: Path, folder: Path, found: Run) 
     )
     tokenizer = load_tokenizer(base_of_adapter(adapter))
     model = merged_model(trained, getattr(torch, flags.precision))
-    model.generation_config = greedy_generation(tokenizer)
+    model.generation_config = generation_config(tokenizer, do_sample=flags.do_sample)
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     check_space(folder, size + SIDE_FILES)
     with whole_folder(folder) as scratch:

@@ -138,13 +138,18 @@ def merged_model(trained: Trained, dtype: torch.dtype) -> Any:
     return model
 
 
-def greedy_generation(tokenizer: Any) -> GenerationConfig:
-    """Return the generation config that answers as the policy was measured: greedily.
+def generation_config(tokenizer: Any, *, do_sample: bool) -> GenerationConfig:
+    """Return the generation config of an export.
 
     It ends a turn where the policy ended it; a base may name further tokens.
+
+    Args:
+        tokenizer: The policy's tokenizer.
+        do_sample: Sample where a request names a temperature; False answers as the policy was
+            measured, greedily.
     """
     return GenerationConfig(
-        do_sample=False,
+        do_sample=do_sample,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )

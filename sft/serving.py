@@ -19,7 +19,8 @@ A served model says what the policy says in process if it is asked in the same w
   without `response_template`.)
 - **Greedy decoding**, which is what evaluations do: the generation config says so. vLLM does not
   read `do_sample`: ask with `temperature` 0. `transformers serve` never turns sampling on where
-  the generation config is greedy, whatever temperature is asked for.
+  the generation config is greedy, whatever temperature is asked for; `--do_sample true` exports
+  one that is not.
 - **The same limit of a turn**: ask with `max_tokens`. `transformers serve` allows 1,024 otherwise.
 
 What no option changes: white space at the ends of an answer is stripped, servers that parse calls

@@ -122,6 +122,17 @@ def test_generation_is_greedy_and_ends_where_a_turn_ends(merged: Made, tokenizer
     assert config.temperature is None
 
 
+def test_an_export_may_let_the_server_sample(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = exported(adapter, tmp_path / "sampling", "--do_sample", "true", capsys=capsys)
+    assert GenerationConfig.from_pretrained(made.folder).do_sample is True
+    assert "6 of 6 outputs" in made.text  # it is compared greedily all the same
+    with pytest.raises(SystemExit):
+        main([*["--output_dir", "x", "--form", "adapter", "--do_sample", "true"]])
+    assert "--do_sample is for merged weights" in capsys.readouterr().err
+
+
 def test_the_agreement_and_the_commands_are_printed(merged: Made) -> None:
     assert "merged into the base, in float32. Against the adapter: 6 of 6 outputs" in merged.text
     lines = merged.text.splitlines()
