@@ -18,6 +18,9 @@ from rewards.errors import RewardsError, did_you_mean
 
 Flags = TypeVar("Flags")
 
+INTERRUPTED = 130
+"""The exit code of a process that Ctrl-C ended."""
+
 # Beginnings of warnings that no user can do anything about, and who gives them.
 KNOWN_WARNINGS = (
     "`is_gradient_checkpointing` is deprecated",  # transformers to trl
@@ -84,13 +87,15 @@ def parse_all_flags(
 
 
 def run(main: Callable[..., None], flags: Sequence[Any]) -> int:
-    """Run a command and return its exit code; a foreseen error is one clear line and code 2."""
+    """Run a command and return its exit code; a foreseen error and Ctrl-C are one clear line."""
     for beginning in KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=re.escape(beginning))
     try:
         main(*flags)
     except (AgentError, EnvsError, RewardsError) as error:
         return fail(error)
+    except KeyboardInterrupt:
+        return interrupted("what was saved before stays")
     return 0
 
 
@@ -103,6 +108,12 @@ def fail(error: Exception) -> int:
     """Write what went wrong to standard error and return the exit code."""
     sys.stderr.write(f"error: {error}\n")
     return 2
+
+
+def interrupted(left: str) -> int:
+    """Say that Ctrl-C was pressed and what it left, and return the exit code of shells for it."""
+    sys.stderr.write(f"interrupted: {left}\n")
+    return INTERRUPTED
 
 
 def _config_apart(arguments: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 
 from agents.chat_client import ChatClient, ChatConfig, base_url, key_from_environment
-from agents.cli import fail, parse_flags, say
+from agents.cli import fail, interrupted, parse_flags, say
 from agents.endpoint import EndpointPlayer, model_at
 from agents.engine import SamplingConfig
 from agents.errors import AgentError, ModelNotFoundError
@@ -219,6 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         summary = evaluate(flags)
     except (AgentError, EnvsError, RewardsError, UnknownPolicyError) as error:
         return fail(error)
+    except KeyboardInterrupt:
+        return interrupted("policies that were played to the end have their episodes written")
     folder = Path(flags.output_dir)
     say(policy_table(summary))
     say(f"\nwrote {folder / 'summary.json'}")

@@ -21,7 +21,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from agents.chat_client import ChatClient, ChatConfig, key_from_environment
-from agents.cli import fail, parse_flags, say
+from agents.cli import INTERRUPTED, fail, parse_flags, say
 from agents.errors import AgentError
 from agents.rollout import Trajectory
 from envs.errors import EnvsError
@@ -46,7 +46,6 @@ DESCRIPTION = (
 )
 
 SOURCE = "collected"
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from agents.cli import fail
+from agents.cli import fail, interrupted
 from agents.errors import AgentError
 from envs.errors import EnvsError
 from rewards.errors import RewardsError, did_you_mean
@@ -27,9 +27,6 @@ COMMANDS = {
 }
 """Command -> what it does; each is a module of `sft.data.commands`."""
 
-INTERRUPTED = 130
-"""The exit code of a process that Ctrl-C ended."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
@@ -44,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DataError, AgentError, EnvsError, RewardsError) as error:
         return fail(error)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: nothing was written\n")
-        return INTERRUPTED
+        return interrupted("nothing was written")
     return code
 
 

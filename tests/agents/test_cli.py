@@ -26,3 +26,13 @@ def test_any_other_warning_is_shown() -> None:
     with warnings.catch_warnings(record=True) as seen:
         run(main, ())
     assert [str(one.message) for one in seen] == ["the disk is nearly full"]
+
+
+def test_ctrl_c_is_one_line_and_the_exit_code_of_shells(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    assert run(main, ()) == 130
+    assert capsys.readouterr().err == "interrupted: what was saved before stays\n"
