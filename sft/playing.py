@@ -27,15 +27,16 @@ log = logging.getLogger(__name__)
 
 
 def thinned(tasks: list[Task], limit: int) -> list[Task]:
-    """Return so many of the tasks, at even distances; all of them where the limit is 0."""
+    """Return so many of the tasks, each kind in its share; all of them where the limit is 0."""
     if not limit or len(tasks) <= limit:
         return tasks
+    by_kind = sorted(range(len(tasks)), key=lambda i: (tasks[i].heldout, tasks[i].kind))
     step = len(tasks) / limit
-    return [tasks[int(i * step)] for i in range(limit)]
+    return [tasks[place] for place in sorted(by_kind[int(i * step)] for i in range(limit))]
 
 
 def evaluation_tasks(play: TaskArguments) -> list[Task]:
-    """Return the tasks that stages are compared on, evenly thinned if a limit is set."""
+    """Return the tasks that stages are compared on, thinned if a limit is set."""
     tasks = load_tasks(play.tasks, play.eval_split, mock=not play.servers)
     return thinned(tasks, play.eval_limit)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import torch
 from odd_models import scaled_granite
 from small_run import TEST
 from tiny_models import tiny_qwen3, with_adapter
+from tiny_tasks import sum_task
 
 from agents.engine import Conversations
 from agents.repeated import RepeatedConversations
 from agents.summary import stage_file
 from rewards.serialise import read_episodes, write_tasks
 from sft.flags import PolicyArguments, TaskArguments
-from sft.playing import measure
+from sft.playing import measure, thinned
 
 POLICY = PolicyArguments(max_turn_tokens=10, threads=2)
 
@@ -78,6 +80,19 @@ def test_without_memory_half_as_many_are_played_to_the_same_end(
         measure("grpo", model, tokenizer, POLICY, play, 5)
     assert caplog.messages == ["out of memory; the tasks begin again, 2 side by side"]
     assert said(play) == expected
+
+
+@pytest.mark.parametrize("limit", [3, 6, 7, 11])
+def test_fewer_tasks_hold_every_kind_in_its_share_whatever_their_order(limit: int) -> None:
+    kinds = ("sum", "total", "addition")
+    tasks = [sum_task(number, "test", kind) for number in range(10) for kind in kinds]
+    for source in (tasks, sorted(tasks, key=lambda task: task.kind)):
+        fewer = thinned(source, limit)
+        assert len({task.id for task in fewer}) == limit
+        assert fewer == [task for task in source if task in fewer]
+        shares = Counter(task.kind for task in fewer)
+        assert max(shares.values()) - min(shares.values()) <= 1
+        assert len(shares) == len(kinds)
 
 
 def test_one_task_that_does_not_fit_is_an_error(
