@@ -73,6 +73,9 @@ class SizesFlags(StudyFlags):
     grpo_config: str = field(
         default=str(CONFIGS / "starter-grpo.yaml"), metadata={"help": "Recipe of GRPO."}
     )
+    grpo_steps: int = field(
+        default=0, metadata={"help": "Steps of GRPO (0: as many as its recipe says)."}
+    )
 
 
 def formats(flags: FormatsFlags) -> list[Run]:
@@ -155,7 +158,8 @@ def reinforcement(flags: SizesFlags, folder: Path, seed: int) -> tuple[str, ...]
     """Return the command of GRPO from the warm start of the same run."""
     start = (sys.executable, "-m", "rl.grpo", "--config", flags.grpo_config)
     places = ("--adapter", str(folder / "sft"), "--output_dir", str(folder / "grpo"))
-    return (*start, *places, *_common(flags, folder, seed))
+    steps = ("--max_steps", str(flags.grpo_steps)) if flags.grpo_steps else ()
+    return (*start, *places, *steps, *_common(flags, folder, seed))
 
 
 def place(flags: StudyFlags, name: str, arm: str, seed: int) -> Path:

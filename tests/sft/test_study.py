@@ -26,8 +26,11 @@ SFT = (PolicyArguments, TaskArguments, WarmStartArguments, SFTConfig)
 GRPO = (PolicyArguments, TaskArguments, RolloutArguments, GroupArguments, GRPOConfig)
 
 
-def test_every_command_of_sizes_is_read_by_the_program_it_calls(tmp_path: Path) -> None:
-    for run in sizes(SizesFlags(seeds=[1], run_dir=str(tmp_path))):
+@pytest.mark.parametrize(("given", "steps"), [(0, 105), (50, 50)])
+def test_every_command_of_sizes_is_read_by_the_program_it_calls(
+    tmp_path: Path, given: int, steps: int
+) -> None:
+    for run in sizes(SizesFlags(seeds=[1], run_dir=str(tmp_path), grpo_steps=given)):
         (_, sft), (_, grpo) = run.commands
         _, play, warm, config = parse_all_flags(SFT, "", "", sft[3:])
         assert (play.run_dir, config.seed) == (str(run.folder), 1)
@@ -35,6 +38,7 @@ def test_every_command_of_sizes_is_read_by_the_program_it_calls(tmp_path: Path) 
         assert 2900 < warm.num_traces * warm.views < 3300
         _, _, rollouts, _, config = parse_all_flags(GRPO, "", "", grpo[3:])
         assert (grpo[2], rollouts.adapter) == ("rl.grpo", str(run.folder / "sft"))
+        assert config.max_steps == steps
 
 
 @pytest.mark.parametrize("arm", ARMS)
