@@ -9,30 +9,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from watched_trainer import Build, adapter, direct_log_probs, policy, same
+from watched_trainer import PPO, Build, adapter, direct_log_probs, policy, same
 
 from agents.errors import ModelFileError
 from agents.value_head import FILE, add_value_head, load_value_head
 from rl.pieces import packed_tokens
-from rl.ppo_objective import Clipping, KLController, without_group
-from rl.ppo_trainer import PPOSettings, ToolUsePPOTrainer
+from rl.ppo_objective import KLController, without_group
+from rl.ppo_trainer import ToolUsePPOTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
-
-SETTINGS = PPOSettings(
-    epochs=2,
-    minibatches=2,
-    discount=1.0,
-    gae_lambda=0.9,
-    clip=Clipping(0.2, 0.2, 0.2),
-    value_weight=0.5,
-    value_trains_policy=True,
-    stop_kl=0.0,
-    reward_scale=0.1,
-    group_baseline=False,
-    whiten=False,
-    per_episode=False,
-)
 
 BuildPPO = Callable[..., Any]
 
@@ -48,7 +33,7 @@ def build_ppo(build: Build) -> BuildPPO:
     ) -> Any:
         trainer = partial(
             ToolUsePPOTrainer,
-            settings=replace(SETTINGS, **(settings or {})),
+            settings=replace(PPO, **(settings or {})),
             kl=kl or KLController(options.get("beta", 0.1)),
         )
         return build(folder, make_trainer=trainer, **options)

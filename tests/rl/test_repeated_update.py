@@ -11,29 +11,15 @@ import torch
 from odd_models import scaled_granite, windowed_qwen3
 from tiny_models import eager_to_call, tiny_qwen3, with_adapter
 from trl import GRPOTrainer
-from watched_trainer import Build, adapter, direct_log_probs, same
+from watched_trainer import PPO, Build, adapter, direct_log_probs, same
 
 from rl.pieces import packed_tokens
-from rl.ppo_objective import Clipping, KLController
-from rl.ppo_trainer import PPOSettings, ToolUsePPOTrainer
+from rl.ppo_objective import KLController
+from rl.ppo_trainer import ToolUsePPOTrainer
 from rl.trainer import ToolUseGRPOTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
 
-PPO = PPOSettings(
-    epochs=2,
-    minibatches=1,
-    discount=1.0,
-    gae_lambda=1.0,
-    clip=Clipping(0.2, 0.2, 0.2),
-    value_weight=0.5,
-    value_trains_policy=True,
-    stop_kl=0.0,
-    reward_scale=0.1,
-    group_baseline=False,
-    whiten=False,
-    per_episode=False,
-)
 ODD = [windowed_qwen3, scaled_granite]
 
 

@@ -10,10 +10,24 @@ from tiny_models import eager_to_call, tiny_qwen3, with_adapter
 from tiny_tasks import sum_task
 
 from rewards.episode import Episode
-from rl.trainer import (
-    ToolUseGRPOTrainer,
-)
+from rl.ppo_objective import Clipping
+from rl.ppo_trainer import PPOSettings
+from rl.trainer import ToolUseGRPOTrainer
 
+PPO = PPOSettings(
+    epochs=2,
+    minibatches=2,
+    discount=1.0,
+    gae_lambda=0.9,
+    clip=Clipping(0.2, 0.2, 0.2),
+    value_weight=0.5,
+    value_trains_policy=True,
+    stop_kl=0.0,
+    reward_scale=0.1,
+    group_baseline=False,
+    whiten=False,
+    per_episode=False,
+)
 TASKS = [sum_task(number) for number in range(4)]
 Build = Callable[..., "Watched"]
 
