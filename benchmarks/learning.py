@@ -11,13 +11,13 @@ Recipes (each run goes to RUN_DIR/RECIPE/seedN; finished runs are kept and only 
 
 From the warm start of `recipe`:
 
-    group-scaled    returns divided by the spread of each group
-    ungated         groups without a success teach too
-    scaled-ungated  both
-    outcome-only    an episode is worth whether it ended in success, not the sum of its turns
-    turn-credit     a turn is credited with what came from it on
-    unshared        the recipe, with every conversation computed by itself in every turn
     ppo             PPO (configs/starter-ppo.yaml) for as many steps
+    episode-credit  every turn is credited with the whole episode, not with what came from it on
+    group-scaled    the same, returns divided by the spread of each group
+    ungated         as `episode-credit`; groups without a success teach too
+    scaled-ungated  both
+    outcome-only    as `episode-credit`; an episode is worth whether it ended in success
+    unshared        as `episode-credit`; every conversation computed by itself in every turn
 
 Prints a markdown table of every run and, with `--json FILE`, the figures of each.
 """
@@ -35,6 +35,7 @@ from pathlib import Path
 
 Flags = tuple[str, ...] | None
 ONCE = ("--eval_base", "false")  # the base policy is the same in every run
+EPISODE = ("--credit", "episode")
 UNGATED = ("--gate_groups", "false")
 SCALED = ("--scale_rewards", "group")
 AS_LONG = ("--max_steps", "105", "--lr_scheduler_kwargs", '{"num_decay_steps": 35}')
@@ -43,15 +44,15 @@ RECIPES: dict[str, tuple[Flags, Flags]] = {
     "no-warm-start": (None, ("--adapter", "none")),
     "sft-long": ((*ONCE, "--num_train_epochs", "6"), None),
     "sft-600": ((*ONCE, "--num_traces", "600", "--views", "10"), None),
-    "group-scaled": (None, SCALED),
-    "ungated": (None, UNGATED),
-    "scaled-ungated": (None, (*UNGATED, *SCALED)),
-    "outcome-only": (None, ("--reward", "outcome")),
-    "turn-credit": (None, ("--credit", "turn")),
-    "unshared": (None, ("--share_prompts", "false")),
     "ppo": (None, AS_LONG),
+    "episode-credit": (None, EPISODE),
+    "group-scaled": (None, (*EPISODE, *SCALED)),
+    "ungated": (None, (*EPISODE, *UNGATED)),
+    "scaled-ungated": (None, (*EPISODE, *UNGATED, *SCALED)),
+    "outcome-only": (None, (*EPISODE, "--reward", "outcome")),
+    "unshared": (None, (*EPISODE, "--share_prompts", "false")),
 }
-"""Flags for `sft.train` and for `rl.grpo` (`rl.ppo`: the last); None: that stage is left out."""
+"""Flags for `sft.train` and for `rl.grpo` (`rl.ppo`: `ppo`); None: that stage is left out."""
 
 LIMIT_S = 3600.0
 

@@ -57,7 +57,8 @@ class GroupArguments:
         """Refuse what contradicts itself."""
         if self.credit == "turn" and self.reward == "outcome":
             raise ValueError(
-                "--credit turn gives every turn its own reward, --reward outcome none; use one"
+                "--credit turn gives every turn its own reward, --reward outcome none: use "
+                "--credit episode with it"
             )
 
 
@@ -70,7 +71,10 @@ def main(
 ) -> None:
     """Train, save, measure."""
     if groups.credit == "turn" and config.scale_rewards not in ("none", False):
-        raise SystemExit("error: --credit turn is not scaled by groups; use --scale_rewards none")
+        raise SystemExit(
+            "error: --credit turn is not scaled by groups; use --scale_rewards none, or "
+            "--credit episode"
+        )
     worth = {"turns": scaled_return, "outcome": scaled_success}
     trainer = partial(
         ToolUseGRPOTrainer,

@@ -70,16 +70,17 @@ def test_the_alternatives_differ_from_the_recipe_in_what_their_names_say(
     assert [command[2] for command in flags["sft-600"]] == ["sft.train"]
     assert [command[2] for command in flags["ppo"]] == ["rl.ppo"]
     for name, differs in {
-        "group-scaled": "--scale_rewards group",
-        "ungated": "--gate_groups false",
-        "scaled-ungated": "--gate_groups false --scale_rewards group",
-        "outcome-only": "--reward outcome",
-        "turn-credit": "--credit turn",
+        "episode-credit": "",
+        "group-scaled": " --scale_rewards group",
+        "ungated": " --gate_groups false",
+        "scaled-ungated": " --gate_groups false --scale_rewards group",
+        "outcome-only": " --reward outcome",
+        "unshared": " --share_prompts false",
     }.items():
         recipe = " ".join(flags["recipe"][1])
         for flag in ("--output_dir", "--run_dir"):
             recipe = recipe.replace(f"{flag} {tmp_path}/recipe", f"{flag} {tmp_path}/{name}")
-        assert " ".join(flags[name][0]) == f"{recipe} {differs}"
+        assert " ".join(flags[name][0]) == f"{recipe} --credit episode{differs}"
 
 
 @pytest.mark.slow
