@@ -19,7 +19,8 @@ From the warm start of `recipe`:
     outcome-only    as `episode-credit`; an episode is worth whether it ended in success
     unshared        as `episode-credit`; every conversation computed by itself in every turn
 
-Prints a markdown table of every run and, with `--json FILE`, the figures of each.
+Prints a markdown table of every run; `--json FILE` writes the figures of each, `--plot FILE.png`
+draws the learning curves.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from rl.plots import Step, plot_beside, read_metrics
 
 Flags = tuple[str, ...] | None
 ONCE = ("--eval_base", "false")  # the base policy is the same in every run
@@ -108,6 +111,15 @@ def figures(folder: Path) -> dict[str, object]:
     return summary
 
 
+def curves(runs: Sequence[tuple[str, int]], folders: Sequence[Path]) -> dict[str, list[list[Step]]]:
+    """Return recipe -> the steps of its seeds, of those that learned from rollouts."""
+    found: dict[str, list[list[Step]]] = {}
+    for (recipe, _), folder in zip(runs, folders, strict=True):
+        for logged in sorted(folder.glob("*/metrics.jsonl")):
+            found.setdefault(recipe, []).append(read_metrics(logged))
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the chosen recipes and print one table."""
     parser = argparse.ArgumentParser(
@@ -119,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of each run.")
     parser.add_argument("--run_dir", type=Path, default=Path("runs/learning"))
     parser.add_argument("--json", type=Path, help="Write the figures here.")
+    parser.add_argument("--plot", type=Path, help="Draw the curves of all chosen RL runs here.")
     flags = parser.parse_args(arguments)
     wanted = [(recipe, seed) for recipe in flags.recipes for seed in flags.seeds]
     first = sorted({seed for recipe, seed in wanted if from_recipe(recipe)})
@@ -129,6 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.json:
         result = {f"{r}/seed{s}": figures(f) for (r, s), f in zip(wanted, folders, strict=True)}
         flags.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if flags.plot:
+        plot_beside(curves(wanted, folders), flags.plot)
     report = [sys.executable, "-m", "rl.report", "--seeds", *map(str, folders)]
     subprocess.run(report, check=True, timeout=LIMIT_S)
 

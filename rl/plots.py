@@ -24,6 +24,9 @@ Step = Mapping[str, Any]
 SMOOTHING = 5
 """Steps in the running mean of the success curve; single steps are drawn as dots."""
 
+WIDE_SMOOTHING = 15
+"""The same where the curves of several runs are to be told apart."""
+
 COLOURS = {
     Outcome.SUCCESS: "tab:green",
     Outcome.TOOL_EXECUTION: "tab:blue",
@@ -85,6 +88,31 @@ def plot_curve(steps: Sequence[Step], path: str | Path, title: str = "") -> Path
         one.set_xlabel("step")
         one.grid(alpha=0.3)
     figure.suptitle(title)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def plot_beside(runs: Mapping[str, Sequence[Sequence[Step]]], path: str | Path) -> Path:
+    """Draw the success of recipes over the steps, a line for each seed, and return the file.
+
+    Args:
+        runs: Recipe -> the steps of each of its seeds.
+        path: The PNG to write; its folder is made.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for number, (recipe, seeds) in enumerate(runs.items()):
+        for seed, steps in enumerate(seeds):
+            means = running_mean(series(steps, "success"), WIDE_SMOOTHING)
+            label = f"{recipe}, {len(seeds)} seeds" if seed == 0 else None
+            axes.plot([step["step"] for step in steps], means, color=f"C{number}", label=label)
+    axes.set_xlabel("step")
+    axes.set_ylabel(f"success of sampled episodes, mean of {WIDE_SMOOTHING} steps")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

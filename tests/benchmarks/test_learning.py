@@ -95,8 +95,13 @@ def test_finished_runs_are_read_and_not_run_again(
             record_stage(folder, stage, [done])
         write_stage_summary(folder)
         (folder / "finished").touch()
+    steps = tmp_path / "recipe" / "seed0" / "grpo" / "metrics.jsonl"
+    steps.parent.mkdir()
+    steps.write_text('{"step": 1, "success": 0.5}\n{"step": 2, "success": 1.0}\n', encoding="utf-8")
     flags = ["--recipes", "recipe", "sft-long", "--seeds", "0", "--run_dir", str(tmp_path)]
+    flags += ["--plot", str(tmp_path / "curves.png")]
     learning.main([*flags, "--json", str(tmp_path / "figures.json")])
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     rows = [line for line in capfd.readouterr().out.splitlines() if line.startswith("|")]
     assert [row.split("|")[1].strip() for row in rows[2:]] == ["recipe/seed0", "sft-long/seed0"]
     figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
