@@ -29,6 +29,11 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export PYTHONUNBUFFERED ?= 1
 
+# Where bytecode is forbidden, each of the many processes of a test run would compile torch and
+# transformers anew. Here it is kept, and nowhere but in the environment.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
+
 .PHONY: help install train test servers test-servers test-examples lint coverage check clean
 
 help:

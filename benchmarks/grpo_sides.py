@@ -310,7 +310,7 @@ def our_trainer(setting: Setting, folder: str) -> ToolUseGRPOTrainer:
                 GeneratedTurn(ids, turn.log_probs) for ids, turn in zip(said, turns, strict=True)
             ]
 
-    agents.players.Conversations = Scripted  # type: ignore[misc]
+    agents.players.conversations_with = Scripted
     servers = Path(folder) / "mcp.json"
     program = str(Path(step_server.__file__).resolve())
     server = {
