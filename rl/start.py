@@ -34,7 +34,7 @@ from rl.step_log import rewind
 from rl.trainer import ToolUseGRPOTrainer
 from sft.checkpoints import STATE_FILE, last_checkpoint
 from sft.flags import PolicyArguments, TaskArguments
-from sft.playing import measure
+from sft.playing import evaluation_tasks, measure
 from sft.recipe import write_recipe
 from sft.train import save_adapter
 
@@ -74,6 +74,7 @@ def train_policy(
     model = starting_model(policy, rollouts, config.seed)
     tokenizer = load_tokenizer(policy.model_name_or_path)
     tasks = load_tasks(play.tasks, "train", mock=not play.servers)
+    evaluation_tasks(play)  # what cannot be played is said before anything is trained
     output = Path(str(config.output_dir))
     checkpoint = last_checkpoint(output, config.resume_from_checkpoint)
     if config.process_index == 0:

@@ -45,7 +45,7 @@ from sft.data.errors import DataError
 from sft.flags import PolicyArguments, TaskArguments, read_flags
 from sft.interrupt import StopOnInterrupt
 from sft.mixing import mixed, read_sets
-from sft.playing import greedy_player, measure, play_tasks, thinned
+from sft.playing import evaluation_tasks, greedy_player, measure, play_tasks, thinned
 from sft.recipe import write_recipe
 from sft.rendering import LossOn, check_packing, tokenised
 from sft.traces import Row, pick_tasks
@@ -163,6 +163,7 @@ def main(
     model = load_model(
         policy.model_name_or_path, load_in_4bit=policy.load_in_4bit, precision=policy.precision
     )
+    evaluation_tasks(play)  # what cannot be played is said before anything is trained
     side_by_side = config.per_device_eval_batch_size
     if warm.eval_base:
         measure("base", model, tokenizer, policy, play, side_by_side)
