@@ -15,6 +15,7 @@ from trl import SFTConfig, SFTTrainer
 from agents.cli import run
 from agents.models import EMBEDDED_FOLDER, base_of_adapter, load_model
 from agents.template import ChatTemplate
+from envs.errors import TaskError
 from envs.tasks.load import load_tasks
 from rewards.episode import Task
 from rewards.serialise import read_episodes, write_tasks
@@ -260,6 +261,16 @@ def test_a_missing_model_or_task_source_is_one_clear_line(
     )
     assert run(main, flags) == 2
     assert message in capsys.readouterr().err
+
+
+def test_test_tasks_that_are_not_there_are_said_before_anything_is_trained(
+    finished: Run, tmp_path: Path
+) -> None:
+    play = replace(finished.play, eval_split="validation")
+    warm = WarmStartArguments(num_traces=16, eval_base=False)
+    with pytest.raises(TaskError, match='no task of split "validation"'):
+        main(finished.policy, play, warm, replace(finished, output=tmp_path / "sft").config())
+    assert not (tmp_path / "sft" / "adapter_model.safetensors").exists()
 
 
 def test_resuming_where_there_is_no_checkpoint_is_said_before_any_work(finished: Run) -> None:
