@@ -267,7 +267,31 @@ def scaling(setting: Setting, count: int) -> list[dict[str, Any]]:
                     "steps": [asdict(step) for step in steps],
                 }
             )
+    sys.stdout.write("\n" + "\n".join(growth(found)) + "\n")
     return found
+
+
+def growth(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return, for each of `SCALES`, the straight line through its figures and how well it fits."""
+    lines = []
+    rest = list(found)
+    for name, values in SCALES.items():
+        part, rest = rest[: len(values)], rest[len(values) :]
+        given = [float(one[name]) for one in part]
+        seconds = [statistics.median(step["seconds"] for step in one["steps"]) for one in part]
+        each, fit = line(given, seconds)
+        more, fit_of_memory = line(given, [one["peak_mib"] for one in part])
+        lines.append(
+            f"by {name}: {each:.2f} s each (R2 {fit:.3f}), {more:.1f} MiB each "
+            f"(R2 {fit_of_memory:.3f})"
+        )
+    return lines
+
+
+def line(given: Sequence[float], found: Sequence[float]) -> tuple[float, float]:
+    """Return the slope of the least-squares line and the share of the variance it explains."""
+    slope = statistics.linear_regression(given, found).slope
+    return slope, statistics.correlation(given, found) ** 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -98,6 +98,8 @@ def formats(flags: FormatsFlags) -> list[Run]:
 
 def sizes(flags: SizesFlags) -> list[Run]:
     """Return the runs of `sizes`: fewer traces are shown in more views, as many rows in all."""
+    if flags.grpo_steps < 0:
+        raise StudyError(f"--grpo_steps {flags.grpo_steps} is no number of steps (0: the recipe's)")
     _, warm = recipe(flags)
     rows = warm.num_traces * warm.views
     runs = []

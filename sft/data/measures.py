@@ -52,8 +52,8 @@ class Tokens:
 class _LastRow(ChatTemplate):
     """Renders a row once, though its tokens are counted and then parsed back."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__init__(tokenizer)
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, thinking: bool) -> None:
+        super().__init__(tokenizer, thinking=thinking)
         self._seen: tuple[Any, Any] = (None, None)
         self._last: tuple[list[int], list[int]] = ([], [])
 
@@ -72,15 +72,16 @@ class TokenCounter:
     Args:
         model: Model whose tokenizer and chat template are used: `embedded`, a folder, or a hub id.
         max_length: Tokens that training keeps of a row; 0 for all.
+        thinking: Render `reasoning_content`, as training with `--enable_thinking true` does.
 
     Raises:
         AgentError: If there is no such tokenizer.
         DataError: If it has no chat template.
     """
 
-    def __init__(self, model: str, max_length: int = 0) -> None:
+    def __init__(self, model: str, max_length: int = 0, *, thinking: bool = False) -> None:
         try:
-            self.template: ChatTemplate = _LastRow(load_tokenizer(model))
+            self.template: ChatTemplate = _LastRow(load_tokenizer(model), thinking=thinking)
         except ValueError as error:
             raise DataError(str(error)) from error
         self._max_length = max_length

@@ -1,4 +1,4 @@
-"""The round trip: what a row renders to, parsed back, gives the same calls and text."""
+"""The round trip: what a row renders to, parsed back, gives the same calls, text and reasoning."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def parses_back(template: ChatTemplate, row: Mapping[str, Any]) -> bool:
         if message["role"] == "assistant" and message.get("weight") != 0
     ]
     said = list(_said(template, row))
-    return len(said) == len(learned) and all(map(_same, said, learned))
+    return len(said) == len(learned) and all(
+        _same(text, message, thinking=template.thinking)
+        for text, message in zip(said, learned, strict=True)
+    )
 
 
 def _said(template: ChatTemplate, row: Mapping[str, Any]) -> Iterator[str]:
@@ -49,11 +52,13 @@ def _said(template: ChatTemplate, row: Mapping[str, Any]) -> Iterator[str]:
             yield template.tokenizer.decode([token for token, _ in run])
 
 
-def _same(text: str, message: Mapping[str, Any]) -> bool:
+def _same(text: str, message: Mapping[str, Any], *, thinking: bool) -> bool:
     parsed = parse_turn(text)
     functions = [call["function"] for call in message.get("tool_calls", ())]
     calls = [(call.name, call.arguments) for call in parsed.calls]
     if parsed.fault is not None or _plain(parsed.text) != _plain(message["content"]):
+        return False
+    if thinking and _plain(parsed.thought) != _plain(message.get("reasoning_content") or ""):
         return False
     return calls == [(f["name"], f["arguments"]) for f in functions]
 

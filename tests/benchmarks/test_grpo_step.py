@@ -21,17 +21,20 @@ SMALL = ["--tools", "2", "--turns", "2", "--group", "2", "--turn_tokens", "40", 
 
 
 @pytest.fixture(scope="module")
-def sides() -> ModuleType:
-    found = []
-    for name in ("step_server", "grpo_sides"):
+def benchmark() -> ModuleType:
+    """Import the benchmark with what stands beside it."""
+    for name in ("step_server", "grpo_sides", "grpo_step"):
         spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-        found.append(module)
-    return found[-1]
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules["grpo_step"]
+
+
+@pytest.fixture
+def sides(benchmark: ModuleType) -> ModuleType:
+    return sys.modules["grpo_sides"]
 
 
 @pytest.mark.parametrize("turn_tokens", [40, 41, 64])
@@ -56,6 +59,22 @@ def test_a_length_that_no_turn_can_have_is_refused(sides: Any) -> None:
     script = sides.Script(replace(sides.Setting("ours"), turn_tokens=5), shipped_tokenizer())
     with pytest.raises(SystemExit, match="no turn has exactly 5 tokens"):
         script.turn(0)
+
+
+def test_growth_is_the_straight_line_through_each_of_the_scales(benchmark: Any) -> None:
+    def figures(name: str, value: int, seconds: float, mib: float) -> dict[str, Any]:
+        steps = [{"seconds": seconds + noise} for noise in (0.0, 7.0, -0.5)]
+        return {name: value, "steps": steps, "peak_mib": mib}
+
+    found = [
+        figures(name, value, 3.0 + 0.5 * value, 100.0 + (value % 4) ** 2)
+        for name, values in benchmark.SCALES.items()
+        for value in values
+    ]
+    tools, turns, group = benchmark.growth(found)
+    for name, text in (("tools", tools), ("turns", turns), ("group", group)):
+        assert text.startswith(f"by {name}: 0.50 s each (R2 1.000), ")
+    assert not tools.endswith("(R2 1.000)")
 
 
 @pytest.mark.slow

@@ -113,9 +113,10 @@ def test_a_command_that_fails_is_one_line_that_names_its_log(tmp_path: Path) -> 
         (["formats", "--arms", "tag"], 'no arm "tag"'),
         (["sizes", "--arms", "few"], 'not "few"'),
         (["sizes", "--arms", "3"], "--against 100 is none of the arms: 3"),
+        (["sizes", "--grpo_steps", "-1"], "--grpo_steps -1 is no number of steps"),
     ],
 )
-def test_wrong_arms_are_one_clear_line(
+def test_wrong_arms_and_steps_are_one_clear_line(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words) == 2

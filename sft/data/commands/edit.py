@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from agents.cli import say
+from sft.data.arguments import add_rendering
 from sft.data.check import problems
 from sft.data.edits import EDITED, drop_turn, merge_turns, replace_text
 from sft.data.errors import DataError, DataFileError
@@ -38,12 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--replace", nargs=2, metavar=("OLD", "NEW"), help="in texts, reasoning and arguments"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write here and leave IN as it is")
-    parser.add_argument(
-        "--model",
-        default="embedded",
-        help="whose chat template the row must survive: a folder, a hub id, or 'embedded' "
-        "(default: embedded)",
-    )
+    add_rendering(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         changed = _changed(located.row, arguments)
     except DataError as error:
         raise DataError(f"{located.place}: {error}") from error
-    _check(located, changed, TokenCounter(arguments.model))
+    _check(located, changed, TokenCounter(arguments.model, thinking=arguments.enable_thinking))
     target = arguments.out or arguments.input
     with WholeFile(target) as file:
         for line in read_lines(arguments.input):

@@ -11,7 +11,7 @@ from pathlib import Path
 from agents.cli import say
 from agents.tables import aligned
 from rewards.episode import Outcome
-from sft.data.arguments import count, finite
+from sft.data.arguments import add_rendering, count, finite
 from sft.data.criteria import Criteria
 from sft.data.episodes import EpisodeReader, is_episode
 from sft.data.errors import DataError
@@ -49,8 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(
                 f"--{end}_{name}", type=kind, metavar="N", help=f"{word} allowed: {what}"
             )
-    parser.add_argument("--model", default="embedded",
-                        help="whose tokenizer counts (default: embedded)")  # fmt: skip
+    add_rendering(parser)
     parser.add_argument("--servers", default="", metavar="FILE",
                         help="config of the MCP servers that the episodes were played on; without "
                         "it, the mock world")  # fmt: skip
@@ -59,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the rows that are kept."""
     criteria = _criteria(arguments)
-    counter = TokenCounter(arguments.model) if criteria.need_tokens else None
+    counter = None
+    if criteria.need_tokens:
+        counter = TokenCounter(arguments.model, thinking=arguments.enable_thinking)
     source = _Inputs(arguments.servers)
     dropped: Counter[str] = Counter()
     kept = 0

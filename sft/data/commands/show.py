@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from agents.cli import say
+from sft.data.arguments import add_rendering
 from sft.data.check import problems
 from sft.data.measures import TokenCounter
 from sft.data.page import as_page, as_terminal_text, segments, visible
@@ -27,16 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, metavar="IN", help="JSONL file of canonical rows")
     parser.add_argument("id", metavar="ID", help="`id` of the row")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page, too")
-    parser.add_argument(
-        "--model",
-        default="embedded",
-        help="whose chat template: a folder, a hub id, or 'embedded' (default: embedded)",
-    )
+    add_rendering(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the row, and write the page."""
-    counter = TokenCounter(arguments.model)
+    counter = TokenCounter(arguments.model, thinking=arguments.enable_thinking)
     located = find_row(arguments.input, arguments.id)
     counter.count_at(located)
     runs = segments(counter.template, located.row)

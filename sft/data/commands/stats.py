@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from agents.cli import say
+from sft.data.arguments import add_rendering
 from sft.data.histograms import plot_tally
 from sft.data.measures import Tally, TokenCounter, write_figures
 from sft.data.progress import counted
@@ -25,17 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw histograms into this file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
-    parser.add_argument(
-        "--model",
-        default="embedded",
-        help="whose tokenizer counts: a folder, a hub id, 'embedded', or 'none' to count no "
-        "tokens (default: embedded)",
-    )
+    add_rendering(parser, otherwise="count no tokens")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the tables."""
-    counter = None if arguments.model == "none" else TokenCounter(arguments.model)
+    none = arguments.model == "none"
+    counter = None if none else TokenCounter(arguments.model, thinking=arguments.enable_thinking)
     tally = Tally()
     for located in counted(read_rows(arguments.inputs), "stats"):
         tally.add(located.row, counter.count_at(located) if counter else None)

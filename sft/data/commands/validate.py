@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from agents.cli import say
-from sft.data.arguments import count, share
+from sft.data.arguments import add_rendering, count, share
 from sft.data.duplicates import SIMILARITY
 from sft.data.errors import DataFileError
 from sft.data.jsonl import read_lines
@@ -33,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max_length", type=count, default=2048, metavar="TOKENS",
                         help="tokens that training keeps of a row; 0: all "
                         "(default: %(default)s)")  # fmt: skip
-    parser.add_argument("--model", default="embedded",
-                        help="whose tokenizer and chat template: a folder, a hub id, 'embedded', "
-                        "or 'none' to render nothing (default: embedded)")  # fmt: skip
+    add_rendering(parser, otherwise="render nothing")
     parser.add_argument("--near_duplicates", type=share, default=SIMILARITY, metavar="SIMILARITY",
                         help="Jaccard similarity of word triples from which on rows are "
                         "near-duplicates; 0: find exact copies only "
@@ -45,8 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table."""
-    none = arguments.model == "none"
-    counter = None if none else TokenCounter(arguments.model, arguments.max_length)
+    counter = None
+    if arguments.model != "none":
+        length, thinking = arguments.max_length, arguments.enable_thinking
+        counter = TokenCounter(arguments.model, length, thinking=thinking)
     validation = Validation(counter, arguments.near_duplicates)
     for path in arguments.inputs:
         for line in counted(read_lines(path), path.name):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +14,14 @@ from agents.players import ScriptedPlayer
 from agents.rollout import rollout
 from envs.policies import make_policy
 from envs.tasks.load import load_tasks
-from rewards.episode import Episode, Outcome, Status
+from rewards.episode import Episode, Outcome, ReferenceTurn, Status, Task, ToolCall
+from rewards.goals import FinalAnswer
 from rewards.serialise import write_episodes
 from sft.data.check import problems
 from sft.data.measures import TokenCounter
 from sft.mistakes import Stumbler
 from sft.traces import pick_tasks
+from tests.envs.servers import steered_server
 
 ROWS = [
     row("Rome", outcome="success", reward=10.0),
@@ -225,6 +229,22 @@ def test_tools_of_other_servers_need_their_config(
     error = capsys.readouterr().err
     assert "the tool fs/read_file" in error
     assert "--servers" in error
+
+
+def test_episodes_of_a_real_server_get_the_schemas_of_its_tools(tmp_path: Path) -> None:
+    command = ["-I", "-S", steered_server.__file__, str(tmp_path)]
+    entry = {"command": sys.executable, "args": command}
+    config = tmp_path / "mcp.json"
+    config.write_text(json.dumps({"mcpServers": {"toy": entry}}))
+    turns = (ReferenceTurn((ToolCall("remember", {"text": "blue"}),)), ReferenceTurn(text="blue"))
+    task = Task("toy", "Remember blue.", FinalAnswer("blue"), ("remember",), reference=turns)
+    (played,) = rollout(ScriptedPlayer(make_policy("oracle")), [task], servers=str(config))
+    (one,) = as_rows(tmp_path, [played.episode], "--servers", config)
+    assert problems(one) == []
+    assert one["outcome"] == "success"
+    (tool,) = one["tools"]
+    assert tool["function"]["name"] == "remember"
+    assert tool["function"]["parameters"]["required"] == ["text"]
 
 
 def test_a_broken_line_among_episodes_is_named(

@@ -57,6 +57,28 @@ def test_segments_are_the_text_and_the_mask_of_training() -> None:
     assert '{"name": "get_weather", "arguments": {"city": "Rome"}}' in runs[1].text
 
 
+def test_reasoning_is_shown_as_it_is_trained_where_thinking_is_enabled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "in.jsonl", [TRIP])
+    shown = {}
+    for flags in ((), ("--enable_thinking", "false"), ("--enable_thinking", "true")):
+        assert run("show", path, "trip", *flags) == 0
+        shown[flags] = capsys.readouterr().out
+    plain, off, on = shown.values()
+    assert plain == off
+    assert "Hm." not in plain
+    assert "⟦<think>\nHm.\n</think>" in on
+    template = ChatTemplate(load_tokenizer("embedded"), thinking=True)
+    ids, mask = template.training_row(TRIP["messages"], TRIP["tools"])
+    assert f"tokens: {len(ids):,}, {sum(mask):,} of them trained" in on
+
+
+def test_whether_to_think_is_true_or_false(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        run("show", "--enable_thinking", write(tmp_path / "in.jsonl", [TRIP]), "trip")
+
+
 def test_in_a_pipe_trained_text_stands_between_marks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

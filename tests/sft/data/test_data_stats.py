@@ -50,6 +50,16 @@ def test_numbers_are_spread_over_the_rows(tmp_path: Path) -> None:
     assert numbers["trained tokens"]["max"] == max(one.trained for one in lengths)
 
 
+def test_reasoning_is_counted_where_thinking_is_enabled(tmp_path: Path) -> None:
+    thought = row("Rome", user("Weather?"), says("Dry.", reasoning_content="Rome is dry today."))
+    path, out = write(tmp_path / "in.jsonl", [thought]), tmp_path / "stats.json"
+    counter = TokenCounter("embedded", thinking=True)
+    assert run("stats", path, "--enable_thinking", "true", "--json", out) == 0
+    numbers = json.loads(out.read_text(encoding="utf-8"))["numbers"]
+    assert numbers["trained tokens"]["sum"] == counter.count(thought).trained
+    assert numbers["trained tokens"]["sum"] > TokenCounter("embedded").count(thought).trained + 5
+
+
 def test_tokens_are_left_out_without_a_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,16 @@ def test_rows_that_lose_trained_tokens_at_the_sequence_length_are_found(tmp_path
         assert figures(tmp_path, [short, long], "--max_length", length)["problems"] == {}
 
 
+def test_reasoning_counts_against_the_length_where_thinking_is_enabled(tmp_path: Path) -> None:
+    thought = "First I look at the map, then at the sky."
+    long = row("Rome", user("Weather?"), says("Dry.", reasoning_content=thought))
+    plain = TokenCounter("embedded").count(long).total
+    flags = ("--max_length", plain)
+    assert figures(tmp_path, [long], *flags)["problems"] == {}
+    report = figures(tmp_path, [long], *flags, "--enable_thinking", "true")
+    assert list(report["problems"]) == ["loses_trained_tokens"]
+
+
 def test_copies_and_repeated_ids_point_to_the_first(tmp_path: Path) -> None:
     rows = [row("Rome"), {**row("Rome"), "id": "copy"}, row("Rome", user("Hey you!"), says("Yes?"))]
     report = figures(tmp_path, rows)

@@ -73,6 +73,16 @@ def test_whatever_passes_the_checks_parses_back(content: str, arguments: dict[st
     value["tools"] = ANY_TOOL
     if not problems(value):
         assert parses_back(TEMPLATE, value)
+        assert parses_back(THINKING, value)
+
+
+@pytest.mark.parametrize("thought", ["a </think> b", "<think>again</think> a"])
+def test_a_thought_that_would_end_early_does_not_parse_back_where_it_is_rendered(
+    thought: str,
+) -> None:
+    value = row(assistant("x", reasoning_content=thought))
+    assert parses_back(TEMPLATE, value)
+    assert not parses_back(THINKING, value)
 
 
 TEXTS = st.text(max_size=40).map(str.strip)
