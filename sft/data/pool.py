@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
 from typing import Any
 
 from sft.data.conversion import Outcome, RoundTrip, Settings, convert_line
@@ -86,50 +87,76 @@ def _convert_batch(
     return batch[-1].end, outcomes
 
 
-class _Worker:
-    """What a worker process holds; it is set once, when the process starts."""
-
-    settings: Settings
-    round_trip: RoundTrip | None
-
-
 def _in_processes(
-    all_batches: Iterator[list[RawLine]], settings: Settings, workers: int
+    all_batches: Iterator[list[RawLine]], settings: Settings, number: int
 ) -> Iterator[Results]:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sft.data.render" if settings.model else __name__])
-    executor = ProcessPoolExecutor(workers, context, _start_worker, (settings,))
+    workers = _Workers(settings, number)
+    threads = ThreadPoolExecutor(number)
     waiting: deque[Future[Results]] = deque()
     try:
         for batch in all_batches:
-            waiting.append(executor.submit(_work, batch))
-            if len(waiting) > 2 * workers:
+            waiting.append(threads.submit(workers.convert, batch))
+            if len(waiting) > 2 * number:
                 yield waiting.popleft().result(BATCH_DEADLINE_S)
         while waiting:
             yield waiting.popleft().result(BATCH_DEADLINE_S)
-    except BrokenProcessPool as error:
-        raise WorkerError("a worker process died; is there enough memory? (--workers 1)") from error
     except TimeoutError as error:
         raise WorkerError(f"a batch of rows took more than {BATCH_DEADLINE_S:.0f} s") from error
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+        threads.shutdown(wait=False, cancel_futures=True)
+        workers.kill()
 
 
-def _start_worker(settings: Settings) -> None:
+class _Workers:
+    """Worker processes, each with a pipe of its own, for as many threads that wait for them.
+
+    The end of a worker is the end of its pipe. So nothing waits for one that died with half a
+    result written, as an executor of processes would, and one that is stuck can be killed.
+    """
+
+    def __init__(self, settings: Settings, number: int) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["sft.data.render" if settings.model else __name__])
+        self._free: SimpleQueue[Connection] = SimpleQueue()
+        self._processes: list[BaseProcess] = []
+        for _ in range(number):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, settings))
+            process.start()
+            theirs.close()
+            self._processes.append(process)
+            self._free.put(ours)
+
+    def convert(self, batch: Sequence[RawLine]) -> Results:
+        """Let a free worker convert a batch.
+
+        Raises:
+            WorkerError: If it dies; the others are then killed.
+        """
+        worker = self._free.get()
+        try:
+            worker.send(batch)
+            results: Results = worker.recv()
+        except (EOFError, ConnectionError) as error:
+            self.kill()
+            raise WorkerError(
+                "a worker process died; is there enough memory? (--workers 1)"
+            ) from error
+        finally:
+            self._free.put(worker)
+        return results
+
+    def kill(self) -> None:
+        """End all of them, whatever they are doing."""
+        for process in self._processes:
+            process.kill()
+
+
+def _serve(parent: Connection, settings: Settings) -> None:
+    """Convert batches in a worker process, for as long as there is a parent."""
     # Ctrl-C goes to every process of the terminal; the parent is the one that ends the work.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _Worker.settings = settings
-    _Worker.round_trip = load_round_trip(settings.model)
-
-
-def _end_with_parent() -> None:
-    """End this process when the parent was killed: nobody else would."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(batch: Sequence[RawLine]) -> Results:
-    return _convert_batch(batch, _Worker.settings, _Worker.round_trip)
+    round_trip = load_round_trip(settings.model)
+    with suppress(EOFError, ConnectionError):
+        while True:
+            parent.send(_convert_batch(parent.recv(), settings, round_trip))

@@ -331,6 +331,22 @@ def test_a_worker_that_dies_ends_the_run_with_one_clear_line(
     assert conversion.files() == ["once.jsonl", "rows.jsonl"]
 
 
+def test_a_worker_that_dies_while_another_is_stuck_ends_the_run(
+    conversion: Conversion, endless: Path
+) -> None:
+    process = conversion.start(endless, "--workers", "2")
+    wait_for(conversion.folder / "out.jsonl.partial", process)
+    stuck, dying = workers_of(process)
+    stuck.suspend()
+    while stuck.status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+    dying.kill()
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 2
+    assert err == "error: a worker process died; is there enough memory? (--workers 1)\n"
+    assert not stuck.is_running()
+
+
 def members(group: int) -> list[int]:
     found = []
     for place in Path("/proc").glob("[0-9]*/stat"):
