@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from envs.client import Connection
+from envs.errors import TaskError
 from envs.schemas import ArgumentValidator, offered, openai_tool
 from rewards.episode import FileEvidence, Task, ToolCall, ToolResult
+from rewards.errors import GoalError
 from rewards.evidence import probe_key
 from rewards.goals import Goal
+from rewards.validate import check_offer
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,19 @@ class Evidence:
 
 NO_EVIDENCE = Evidence()
 """For a turn whose judgement does not look at the goal."""
+
+
+def offering(task: Task) -> Task:
+    """Return the task if its reference and goal use only tools that it offers.
+
+    Raises:
+        TaskError: If they use another one.
+    """
+    try:
+        check_offer(task)
+    except GoalError as error:
+        raise TaskError(str(error)) from error
+    return task
 
 
 class Backend(Protocol):

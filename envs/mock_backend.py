@@ -10,7 +10,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from envs.backend import Evidence, ToolBox, answered_probes, read_tools
+from envs.backend import Evidence, ToolBox, answered_probes, offering, read_tools
 from envs.calls import call_all
 from envs.client import Connection, Deadlines, close_all, connect
 from envs.errors import ClientError, OptionError, TaskError
@@ -62,14 +62,15 @@ class MockBackend:
         """Return the task itself.
 
         Raises:
-            TaskError: If its goal is about a working folder; the mock world has none.
+            TaskError: If its goal is about a working folder, which the mock world has none of, or
+                it uses a tool that it does not offer.
         """
         if any(isinstance(part, FolderState) for part in parts(task.goal)):
             raise TaskError(
                 f"the goal of task {task.id} is about a working folder; play it on MCP servers of "
                 "your own (servers=...), the mock world has none"
             )
-        return task
+        return offering(task)
 
     def reset(self, slot: int, task: Task, faults: Mapping[str, Any] | None = None) -> None:
         """Give a slot a fresh copy of the task's world, and a new session if its own has died.

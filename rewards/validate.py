@@ -9,6 +9,7 @@ from rewards.answers import words
 from rewards.episode import Task
 from rewards.errors import GoalError, did_you_mean
 from rewards.evaluators import check_op, parse_func
+from rewards.evidence import parts
 from rewards.findings import show
 from rewards.folder_state import folder_problems
 from rewards.goals import (
@@ -44,6 +45,20 @@ def check_task(task: Task) -> None:
         raise GoalError(f'task "{task.id}": {problem}')
 
 
+def check_offer(task: Task) -> None:
+    """Check that a task's reference and goal use only tools that it offers.
+
+    Args:
+        task: The task, its tools by the names they are offered under.
+
+    Raises:
+        GoalError: If they use another one.
+    """
+    problem = next(_unoffered(task), "")
+    if problem:
+        raise GoalError(f'task "{task.id}": {problem}')
+
+
 def _problems(task: Task) -> Iterator[str]:
     for field in ("id", "prompt"):
         if not getattr(task, field).strip():
@@ -53,26 +68,28 @@ def _problems(task: Task) -> Iterator[str]:
     repeated = {name for name in task.tools if task.tools.count(name) > 1}
     if repeated:
         yield f"tools names {min(repeated)} twice"
-    for turn in task.reference:
-        for call in turn.calls:
-            yield from _unoffered(call.name, task, "reference")
-    yield from _goal_problems(task.goal, task)
+    # What a task offers that names no tool, or those of a server, is known where it is played.
+    if task.tools and not any("/" in name for name in task.tools):
+        yield from _unoffered(task)
+    yield from _goal_problems(task.goal)
     if _holds_at_start(task.goal):
         yield "the goal holds before anything is done: it only asks that nothing changes"
 
 
-def _unoffered(name: str, task: Task, where: str) -> Iterator[str]:
-    if name not in task.tools:
-        hint = did_you_mean(name, task.tools)
-        yield f'{where} uses the tool "{name}", which is not offered{hint}'
+def _unoffered(task: Task) -> Iterator[str]:
+    used = [("reference", call.name) for turn in task.reference for call in turn.calls]
+    used += [("goal", part.tool) for part in parts(task.goal) if isinstance(part, ReturnedData)]
+    for where, name in used:
+        if name not in task.tools:
+            hint = did_you_mean(name, task.tools)
+            yield f'{where} uses the tool "{name}", which is not offered{hint}'
 
 
-def _goal_problems(goal: Goal, task: Task) -> Iterator[str]:
+def _goal_problems(goal: Goal) -> Iterator[str]:
     match goal:
         case FinalAnswer():
             yield from _answer_problems(goal)
         case ReturnedData():
-            yield from _unoffered(goal.tool, task, "goal")
             parse_path(goal.path)
         case Probe():
             yield from _probe_problems(goal)
@@ -81,7 +98,7 @@ def _goal_problems(goal: Goal, task: Task) -> Iterator[str]:
         case Evaluated():
             yield from _evaluator_problems(goal)
         case AllOf() | AnyOf():
-            yield from _combination_problems(goal, task)
+            yield from _combination_problems(goal)
         case FinalState() | NoCall() | NoCallNaming() | Custom():
             yield from _empty_goal(goal)
         case _:
@@ -136,11 +153,11 @@ def _evaluator_problems(goal: Evaluated) -> Iterator[str]:
         yield "goal evaluated compares nothing: give an evaluator an op and a value"
 
 
-def _combination_problems(goal: AllOf | AnyOf, task: Task) -> Iterator[str]:
+def _combination_problems(goal: AllOf | AnyOf) -> Iterator[str]:
     if not goal.goals:
         yield "goal: a combination of no goals"
     for part in goal.goals:
-        yield from _goal_problems(part, task)
+        yield from _goal_problems(part)
 
 
 def _answer_problems(goal: FinalAnswer) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from envs.backend import NO_EVIDENCE, Evidence, ToolBox, answered_probes
+from envs.backend import NO_EVIDENCE, Evidence, ToolBox, answered_probes, offering
 from envs.calls import call_all
 from envs.client import Connection, Deadlines
 from envs.errors import (
@@ -105,9 +105,9 @@ class ServerBackend:
         One that names no tools offers all that the config allows.
 
         Raises:
-            TaskError: If a tool that it offers, or that its goal calls, is not there, its goal is
-                about something that no server has, or it wants faults, which only the mock world
-                has.
+            TaskError: If a tool that it offers, or that its goal calls, is not there, it uses one
+                that it does not offer, its goal is about something that no server has, or it wants
+                faults, which only the mock world has.
         """
         if task.faults:
             raise TaskError(f"task {task.id}: faults can be seeded in the mock world only")
@@ -119,7 +119,7 @@ class ServerBackend:
                 raise TaskError(f"task {task.id}: its goal's call: {problem}")
         for part in parts(task.goal):
             self._check_shown(task, part)
-        return replace(task, tools=tools or self._mount.offered)
+        return offering(replace(task, tools=tools or self._mount.offered))
 
     def _named(self, task: Task, name: str) -> tuple[str, ...]:
         found = self._mount.named(name)

@@ -312,6 +312,12 @@ def test_options_that_name_nothing_are_errors(env: MCPGymEnv) -> None:
         env.reset(options={"taskid": "sum"})
 
 
+def test_a_task_that_uses_a_tool_it_does_not_offer_is_refused(env: MCPGymEnv) -> None:
+    task = Task("mine", "Add.", ReturnedData("calculate", "", 3), ())
+    with pytest.raises(TaskError, match='goal uses the tool "calculate", which is not offered'):
+        env.reset(options={"task": task})
+
+
 def test_a_task_with_an_unknown_tool_is_refused_and_the_episode_before_it_goes_on(
     env: MCPGymEnv,
 ) -> None:

@@ -23,8 +23,17 @@ from envs.errors import (
 )
 from envs.servers.backend import ServerBackend
 from envs.servers.config import ServerConfig
-from rewards.episode import Status, ToolCall, ToolResult
-from rewards.goals import AnyOf, FinalAnswer, FinalState, FolderState, NoCall, Probe
+from rewards.episode import ReferenceTurn, Status, ToolCall, ToolResult
+from rewards.goals import (
+    AnyOf,
+    FinalAnswer,
+    FinalState,
+    FolderState,
+    NoCall,
+    Probe,
+    ReturnedData,
+)
+from rewards.validate import check_task
 from tests.envs.servers.playing import PATIENT, SHORT, Opener, play, starts, task, toy
 from tests.envs.servers.steered_server import listed
 from tests.envs.servers.test_process import alive, wait_for
@@ -76,6 +85,24 @@ def test_a_task_cannot_offer_what_the_config_does_not_allow(backend: MakeBackend
     for name in ("die", "recal"):
         with pytest.raises(TaskError, match=f'mine: the tool "{name}" is not offered'):
             opened.fitted(task(FinalAnswer("x"), name))
+
+
+@pytest.mark.parametrize("names", [(), ("toy/*",), ("toy/recall",)])
+def test_what_an_open_offer_holds_decides_what_a_task_may_use(
+    backend: MakeBackend, names: tuple[str, ...]
+) -> None:
+    opened = backend(tools=("recall", "remember"))
+    solution = (ReferenceTurn((ToolCall("recall", {}),)),)
+    goal = ReturnedData("recall", "", "x")
+    opened.fitted(task(goal, *names, reference=solution))
+    unoffered = (ReferenceTurn((ToolCall("recal", {}),)),)
+    for wrong in (
+        task(ReturnedData("recal", "", "x"), *names, reference=solution),
+        task(goal, *names, reference=unoffered),
+    ):
+        check_task(wrong)
+        with pytest.raises(TaskError, match=r'uses the tool "recal", which is not .*"recall"'):
+            opened.fitted(wrong)
 
 
 def test_an_allowed_tool_that_does_not_exist_is_an_error(backend: MakeBackend) -> None:
