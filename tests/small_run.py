@@ -22,6 +22,19 @@ ON_A_CPU: dict[str, Any] = {
     "activation_checkpointing": False,
     "dataloader_pin_memory": False,
 }
+SHORT: dict[str, Any] = {
+    **ON_A_CPU,
+    "save_steps": 1,
+    "per_device_train_batch_size": 8,
+    "num_generations": 4,
+    "learning_rate": 0.01,
+    "beta": 0.01,
+    "scale_rewards": "none",
+    "loss_type": "bnpo",
+    "shuffle_dataset": False,
+    "logging_steps": 1,
+}
+"""Settings of `GRPOConfig`, all but the number of steps."""
 
 
 def make_place(folder: Path) -> Path:
@@ -35,7 +48,7 @@ def make_place(folder: Path) -> Path:
 def arguments(place: Path, run_dir: Path, **options: Any) -> list[str]:
     """Return the command line of a short run, without the program; the config is written."""
     values: dict[str, Any] = {
-        **ON_A_CPU,
+        **SHORT,
         "model_name_or_path": place / "base",
         "adapter": place / "sft",
         "tasks": place / "tasks.jsonl",
@@ -45,15 +58,6 @@ def arguments(place: Path, run_dir: Path, **options: Any) -> list[str]:
         "max_turns": 3,
         "threads": 1,
         "max_steps": 4,
-        "save_steps": 1,
-        "per_device_train_batch_size": 8,
-        "num_generations": 4,
-        "learning_rate": 0.01,
-        "beta": 0.01,
-        "scale_rewards": "none",
-        "loss_type": "bnpo",
-        "shuffle_dataset": False,
-        "logging_steps": 1,
         **options,
     }
     run_dir.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_run import KINDS, ON_A_CPU, TEST
+from small_run import KINDS, ON_A_CPU, SHORT, TEST
 from transformers import TrainerCallback
 from trl import GRPOConfig
 
@@ -45,19 +45,10 @@ def flags(
     place: Path, run_dir: Path, **options: Any
 ) -> tuple[PolicyArguments, TaskArguments, RolloutArguments, GroupArguments, GRPOConfig]:
     config: dict[str, Any] = {
+        **SHORT,
         "output_dir": str(run_dir / "grpo"),
         "max_steps": 2,
-        "save_steps": 1,
-        "per_device_train_batch_size": 8,
-        "num_generations": 4,
-        "learning_rate": 0.01,
-        "beta": 0.01,
-        "scale_rewards": "none",
-        "loss_type": "bnpo",
-        "shuffle_dataset": False,
-        "logging_steps": 1,
         "disable_tqdm": True,
-        **ON_A_CPU,
         **options,
     }
     return (
