@@ -1,6 +1,7 @@
 """Studies of the data of a warm start: `python -m sft.study NAME`.
 
-    python -m sft.study formats     the same traces in five formats (`studies/formats.py`)
+    python -m sft.study formats     the same traces in other formats, broken, and cleaned
+                                    (`studies/formats.py`)
     python -m sft.study sizes       25 to 800 traces, without GRPO after it and with it
 
 Writes, under RUN_DIR/study/NAME/:

@@ -5,6 +5,7 @@
     structured    structured calls; loss on what the assistant says
     malformed     as `structured`, with the broken traces of the wild left in
     cleaned       the same, without the rows that `sft/data/check.py` finds a problem in
+    repeated      the cleaned rows, some of them twice: as many as before, for as many steps
 
 Tags written by hand are well-formed here, but not all alike: as the template writes them, on one
 line, or with the arguments before the name. A broken trace (`BROKEN_SHARE` of those with a call) is
@@ -55,12 +56,20 @@ def cleaned(rows: Sequence[Row], seed: int) -> list[Row]:
     return [row for row in with_broken(rows, seed) if not problems(row)]
 
 
+def repeated(rows: Sequence[Row], seed: int) -> list[Row]:
+    """Clean, and show rows that are left again in the place of those that are not."""
+    kept = cleaned(rows, seed)
+    again = random.Random(f"repeated/{seed}").choices(kept, k=len(rows) - len(kept))
+    return [*kept, *({**row, "id": f"{row['id']}+{n}"} for n, row in enumerate(again, start=1))]
+
+
 ARMS: Mapping[str, tuple[Callable[[Sequence[Row], int], list[Row]], tuple[str, ...]]] = {
     "tags": (with_tags, ("--loss_on", "conversation", "--check_data", "false")),
     "conversation": (as_they_are, ("--loss_on", "conversation")),
     "structured": (as_they_are, ()),
     "malformed": (with_broken, ("--check_data", "false")),
     "cleaned": (cleaned, ()),
+    "repeated": (repeated, ()),
 }
 """Arm -> how its rows are made of the traces, and its flags of `sft.train`."""
 

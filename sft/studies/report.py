@@ -122,7 +122,7 @@ def figures_of(lines: Sequence[Line], against: str) -> dict[str, Any]:
 
 
 def plot(lines: Sequence[Line], path: Path, title: str, label: str) -> Path:
-    """Draw success against the arms, each seed a point and a line through all seeds.
+    """Draw success against the arms: each seed a point, all seeds a bar; numbers are joined.
 
     Args:
         lines: The lines.
@@ -134,13 +134,17 @@ def plot(lines: Sequence[Line], path: Path, title: str, label: str) -> Path:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     arms = list(dict.fromkeys(one.arm for one in lines))
+    mean = "_-" if all(arm.isdecimal() for arm in arms) else "_"
     for number, stage in enumerate(dict.fromkeys(one.stage for one in lines)):
         colour = f"C{number}"
-        for seeds, mark in ((False, "_-"), (True, "o")):
+        for seeds, mark in ((False, mean), (True, "o")):
             some = [one for one in lines if one.stage == stage and (one.seed != ALL) == seeds]
             x, y = [arms.index(one.arm) for one in some], [100 * one.rate for one in some]
             name = "" if seeds else f"{STAGE_TITLES[stage]}, all seeds"
-            axes.plot(x, y, mark, color=colour, alpha=0.5 if seeds else 1, label=name or None)
+            size = 6 if seeds else 18
+            axes.plot(
+                x, y, mark, ms=size, color=colour, alpha=0.5 if seeds else 1, label=name or None
+            )
     axes.set_xticks(range(len(arms)), arms)
     axes.set_xlabel(label)
     axes.set_ylabel("success, %")

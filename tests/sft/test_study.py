@@ -58,6 +58,11 @@ def test_the_arms_hold_the_same_traces_in_other_forms() -> None:
     assert len(broken) == round(BROKEN_SHARE * 20)
     assert len({problems(row)[0].code for row in broken}) >= 2
     assert rows["cleaned"] == [row for row in rows["malformed"] if not problems(row)]
+    kept = len(rows["cleaned"])
+    assert rows["repeated"][:kept] == rows["cleaned"]
+    assert len(rows["repeated"]) == len(traces) == len({row["id"] for row in rows["repeated"]})
+    said = [row["messages"] for row in rows["cleaned"]]
+    assert all(row["messages"] in said for row in rows["repeated"][kept:])
 
 
 def record(folder: Path, tasks: list[Task], solved: int) -> None:
