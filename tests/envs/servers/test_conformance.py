@@ -215,7 +215,7 @@ def server(request: pytest.FixtureRequest) -> ServerConfig:
     return config
 
 
-FAST = [("stdio", 4), ("http", 40), ("sse", 8)]
+FAST = [("stdio", 4), ("http", 16), ("sse", 8)]
 ALL = [
     pytest.param(name, 200, marks=pytest.mark.slow, id=f"{name}-all")
     for name in ("stdio", "http", "sse")

@@ -19,6 +19,7 @@ from rewards.episode import MODEL_STATUSES, Status, ToolCall, ToolResult
 
 PATIENT = Deadlines(start=60.0, call=60.0, close=5.0)
 SHORT = Deadlines(start=60.0, call=0.5, close=1.0)
+MODES = ("auto", pytest.param("legacy", marks=pytest.mark.slow))
 TRANSPORTS = ("streamable-http", "streamable-http-json", "sse")
 
 
@@ -106,7 +107,7 @@ def test_a_result_below_the_cap_comes_whole(server: McpProcess) -> None:
 # --- a server that does not ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("transport", ["streamable-http", "streamable-http-json"])
 def test_an_answer_above_the_cap_is_refused_and_the_session_lives(
     mortal: Callable[[str], McpProcess], transport: str, mode: str
@@ -134,7 +135,7 @@ def test_an_answer_above_the_cap_of_old_servers_ends_the_session(
     assert works(server)
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_server_that_dies_in_mid_call_has_crashed_and_the_next_session_works(
     mortal: Callable[[str], McpProcess], transport: str, mode: str
