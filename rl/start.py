@@ -64,13 +64,10 @@ def train_policy(
         interrupted.
 
     Raises:
-        SystemExit: If a flag asks for what cannot be, or training stopped because servers kept
-            failing.
+        SystemExit: If a flag asks for what cannot be, or servers kept failing.
     """
     torch.set_num_threads(policy.threads)
-    check_launcher(stage, rollouts.tokens_per_forward)
-    check_vllm(rollouts, config)
-    check_thinking(policy, rollouts)
+    check_flags(stage, policy, rollouts, config)
     model = starting_model(policy, rollouts, config.seed)
     tokenizer = load_tokenizer(policy.model_name_or_path)
     tasks = load_tasks(play.tasks, "train", mock=not play.servers)
@@ -96,16 +93,38 @@ def train_policy(
         trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         trainer.close()
-    if faults.problem:
-        raise SystemExit(
-            f"error: {faults.problem}\ncheck the servers with `python -m envs.servers check`, then "
-            f"go on from the checkpoint in {output} with --resume_from_checkpoint true"
-        )
+    check_servers(faults, output)
     if stop.interrupted:
         return None
     save_trained(trainer, tokenizer, output)
     measure_trained(stage, trainer, tokenizer, policy, play)
     return trainer
+
+
+def check_flags(
+    stage: str, policy: PolicyArguments, rollouts: RolloutArguments, config: GRPOConfig
+) -> None:
+    """Refuse what cannot be, before anything is loaded.
+
+    Raises:
+        SystemExit: If a flag asks for it.
+    """
+    check_launcher(stage, rollouts.tokens_per_forward)
+    check_vllm(rollouts, config)
+    check_thinking(policy, rollouts)
+
+
+def check_servers(faults: StopOnFaults, output: Path) -> None:
+    """Say how to go on where training stopped because servers kept failing.
+
+    Raises:
+        SystemExit: If it did.
+    """
+    if faults.problem:
+        raise SystemExit(
+            f"error: {faults.problem}\ncheck the servers with `python -m envs.servers check`, then "
+            f"go on from the checkpoint in {output} with --resume_from_checkpoint true"
+        )
 
 
 def begin_logs(output: Path, checkpoint: str | None) -> None:

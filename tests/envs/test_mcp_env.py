@@ -312,12 +312,6 @@ def test_options_that_name_nothing_are_errors(env: MCPGymEnv) -> None:
         env.reset(options={"taskid": "sum"})
 
 
-def test_a_task_that_uses_a_tool_it_does_not_offer_is_refused(env: MCPGymEnv) -> None:
-    task = Task("mine", "Add.", ReturnedData("calculate", "", 3), ())
-    with pytest.raises(TaskError, match='goal uses the tool "calculate", which is not offered'):
-        env.reset(options={"task": task})
-
-
 def test_a_task_with_an_unknown_tool_is_refused_and_the_episode_before_it_goes_on(
     env: MCPGymEnv,
 ) -> None:
@@ -355,23 +349,10 @@ def test_the_episode_is_rendered_as_text() -> None:
     plain.close()
 
 
+TAGS = ("<tool_call>", "</tool_call>", "<think>", "</think>", "<|im_end|>")
 NASTY = st.one_of(
     st.text(max_size=40),
-    st.lists(
-        st.sampled_from(
-            [
-                "<tool_call>",
-                "</tool_call>",
-                "<think>",
-                "</think>",
-                "<|im_end|>",
-                CALCULATE,
-                "{",
-                "\x00",
-            ]
-        ),
-        max_size=8,
-    ).map("".join),
+    st.lists(st.sampled_from([*TAGS, CALCULATE, "{", "\x00"]), max_size=8).map("".join),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

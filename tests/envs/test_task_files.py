@@ -12,7 +12,7 @@ from envs.tasks.__main__ import main
 from envs.tasks.prove import play, problems
 from envs.tasks.suite import generate
 from rewards.episode import ReferenceTurn, Task, ToolCall
-from rewards.goals import FinalAnswer, FinalState, NoCall, NoCallNaming
+from rewards.goals import FinalAnswer, FinalState, NoCall, NoCallNaming, ReturnedData
 from rewards.serialise import task_to_json, write_tasks
 
 SUM = Task(
@@ -77,6 +77,12 @@ def test_a_tool_that_does_not_exist_is_named_with_its_line_and_a_suggestion(file
 def test_a_given_task_with_an_unknown_tool_is_refused_by_its_id() -> None:
     with pytest.raises(TaskError, match=r'task sum: .*"fly"'):
         load_tasks([changed(SUM, tools=("calculate", "fly"))])
+
+
+def test_a_task_that_uses_a_tool_it_does_not_offer_is_refused_before_it_is_played() -> None:
+    task = Task("mine", "Add.", ReturnedData("calculate", "", 3))
+    with pytest.raises(TaskError, match='goal uses the tool "calculate", which is not offered'):
+        MCPGymEnv(tasks=[task])
 
 
 def test_given_tasks_are_taken_whatever_their_split() -> None:
