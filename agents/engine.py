@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from agents.attention import no_mask, use_layouts
+from agents.attention import Layout, no_mask, use_layouts
+from agents.cuda_graphs import Recorder, Steps
 from agents.errors import NonFiniteLogitsError
-from agents.kv_cache import Prompts, RaggedCache
+from agents.kv_cache import Prompts, RaggedCache, SteadyCache
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class SamplingConfig:
         max_episode_tokens: Limit of all turns of an episode together; 0 for none.
         max_length: Limit of the whole conversation in tokens.
         seed: Seed of the sampling.
+        cuda_graphs: Record how a token is computed and replay it, where there is a GPU.
     """
 
     temperature: float = 0.0
@@ -39,6 +41,7 @@ class SamplingConfig:
     max_episode_tokens: int = 0
     max_length: int = 2048
     seed: int = 0
+    cuda_graphs: bool = True
 
     def budget(self, length: int, said: int) -> int:
         """Return how many tokens a turn may have; none if it is not above 0.
@@ -85,6 +88,10 @@ class Conversations:
     in `extend` are those that go on, all others leave the batch.
     """
 
+    _steady = False
+    """Whether the tokens of a turn are computed by steps of the same shapes (`Steps`)."""
+    _steps: Steps | None = None
+
     def __init__(self, model: Any, end_of_turn: int, pad: int, config: SamplingConfig) -> None:
         use_layouts(model)
         self.model = model
@@ -97,6 +104,8 @@ class Conversations:
         self._head = model.get_output_embeddings()
         self._pending: list[list[int]] = []
         self._said: list[int] = []  # tokens that each row has sampled so far
+        self._steady = config.cuda_graphs and self.device.type == "cuda"
+        self._recorder = Recorder(model, self.device)
 
     @torch.no_grad()
     def start(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -113,6 +122,7 @@ class Conversations:
         self._cache = RaggedCache(shared, rows, lengths[rows])
         self._pending = [[prompt[-1]] for prompt in prompts]
         self._said = [0] * len(prompts)
+        self._steps = None
 
     @torch.no_grad()
     def extend(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> None:
@@ -159,11 +169,14 @@ class Conversations:
             speaking = still
             if speaking and 2 * len(speaking) <= len(places):
                 # Most rows have ended their turn: go on with a copy of the others.
+                self._settle()
                 rows = torch.tensor([places.index(row) for row in speaking], device=self.device)
                 resting.append((self._cache, rows))
                 self._cache, places = self._cache.chosen(rows), speaking
             if speaking:
-                logits = self._say(places, speaking, turns)
+                most = max(budgets[row] - len(turns[row].ids) for row in speaking)
+                logits = self._say(places, speaking, turns, most)
+        self._settle()
         for cache, rows in reversed(resting):
             cache.take_over(self._cache, rows)
             self._cache = cache
@@ -172,16 +185,37 @@ class Conversations:
         return turns
 
     def _say(
-        self, places: Sequence[int], speaking: Sequence[int], turns: Sequence[GeneratedTurn]
+        self,
+        places: Sequence[int],
+        speaking: Sequence[int],
+        turns: Sequence[GeneratedTurn],
+        most: int,
     ) -> torch.Tensor:
-        """Feed the last token of every speaking row; the others get a hole."""
+        """Feed the last token of every speaking row; the others get a hole.
+
+        Args:
+            places: The rows of the batch.
+            speaking: Those whose turn goes on.
+            turns: What all rows have said.
+            most: Most tokens that a row may still be fed in this turn.
+        """
         alive = set(speaking)
-        real = [row in alive for row in places]
-        ids = [turns[row].ids[-1] if row in alive else self.pad for row in places]
-        device = self.device
-        return self._forward(
-            torch.tensor(ids, device=device)[:, None], torch.tensor(real, device=device)[:, None]
-        )
+        there = [row in alive for row in places]
+        said = [turns[row].ids[-1] if row in alive else self.pad for row in places]
+        ids = torch.tensor(said, device=self.device)[:, None]
+        real = torch.tensor(there, device=self.device)[:, None]
+        if not self._steady:
+            return self._forward(ids, real)
+        if self._steps is None or not self._steps.left:
+            self._settle()
+            self._steps = Steps(self._cache, most, self._steady_logits, self._recorder)
+        return _finite(self._steps.next(ids, real))
+
+    def _settle(self) -> None:
+        """End steps of the same shapes."""
+        if self._steps is not None:
+            self._steps.settle()
+            self._steps = None
 
     def _feed(self, chunks: Sequence[Sequence[int]]) -> torch.Tensor:
         """Append ragged chunks; return the logits (batch, vocabulary) of each row's last token."""
@@ -201,17 +235,17 @@ class Conversations:
         positions = self._cache.append(real, repeats)
         hidden = self._hidden(ids, positions, self._cache)
         last = (real.sum(1) - 1).clamp(min=0)
-        logits: torch.Tensor = self._head(hidden[torch.arange(len(ids)), last]).float()
-        if not torch.isfinite(logits).all():
-            raise NonFiniteLogitsError(
-                "the model's logits are NaN or infinite; lower the learning rate, or load the "
-                "model in float32 or bfloat16 instead of float16"
-            )
+        return _finite(self._head(hidden[torch.arange(len(ids), device=self.device), last]).float())
+
+    def _steady_logits(
+        self, ids: torch.Tensor, real: torch.Tensor, cache: SteadyCache
+    ) -> torch.Tensor:
+        """Return the logits (rows, vocabulary) of one token of each row, whatever they are."""
+        hidden = self._hidden(ids, cache.append(real), cache)
+        logits: torch.Tensor = self._head(hidden[:, 0]).float()
         return logits
 
-    def _hidden(
-        self, ids: torch.Tensor, positions: torch.Tensor, layout: Prompts | RaggedCache
-    ) -> torch.Tensor:
+    def _hidden(self, ids: torch.Tensor, positions: torch.Tensor, layout: Layout) -> torch.Tensor:
         """Return the last hidden states (batch, tokens, width)."""
         hidden: torch.Tensor = self._decoder(
             input_ids=ids,
@@ -256,6 +290,16 @@ class Conversations:
         # From (0, 1], so that a token of probability 0 is never drawn.
         drawn = 1 - torch.rand(len(below), 1, generator=self.generator, device=self.device)
         return torch.searchsorted(below, drawn * below[:, -1:])[:, 0]
+
+
+def _finite(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits, if all of them are numbers."""
+    if not torch.isfinite(logits).all():
+        raise NonFiniteLogitsError(
+            "the model's logits are NaN or infinite; lower the learning rate, or load the "
+            "model in float32 or bfloat16 instead of float16"
+        )
+    return logits
 
 
 def _held(logits: torch.Tensor, openings: Sequence[Opening | None]) -> torch.Tensor:

@@ -7,6 +7,8 @@ a hole that no query ever sees. Positions are counted per row, so holes do not s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from agents.attention import HIDDEN, Sight, by_kv_head, by_token, merge, read
@@ -65,13 +67,25 @@ class OwnSlots:
         end = self.used + chunk[0].shape[-2]
         if not self.buffers:
             self.buffers = [part.new_zeros(*part.shape[:2], 0, part.shape[3]) for part in chunk]
-        self._reserve(end)
+        self.reserve(end)
         for buffer, part in zip(self.buffers, chunk, strict=True):
             buffer[:, :, self.used : end] = part
         self.used = end
         return [buffer[:, :, :end] for buffer in self.buffers]
 
-    def _reserve(self, slots: int) -> None:
+    def write(self, slot: torch.Tensor, *chunk: torch.Tensor) -> list[torch.Tensor]:
+        """Write a slot of a number that only the device knows; return whole buffers.
+
+        Args:
+            slot: Its number (1,); there must be room for it (`reserve`).
+            *chunk: Keys and values of one slot.
+        """
+        for buffer, part in zip(self.buffers, chunk, strict=True):
+            buffer.index_copy_(2, slot, part)
+        return self.buffers
+
+    def reserve(self, slots: int) -> None:
+        """Make room for so many slots in all."""
         if slots <= self.buffers[0].shape[-2]:
             return
         grown = []
@@ -92,7 +106,7 @@ class OwnSlots:
     def take_over(self, part: OwnSlots, rows: torch.Tensor) -> None:
         """Take over the slots that `part`, a copy of `rows`, was given since it was made."""
         start, end = self.used, part.used
-        self._reserve(end)
+        self.reserve(end)
         for mine, theirs in zip(self.buffers, part.buffers, strict=True):
             mine[rows, :, start:end] = theirs[:, :, start:end]
         self.used = end
@@ -153,10 +167,16 @@ class RaggedCache:
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
         """See `agents.attention.Layout`."""
-        chunk, kv_heads = query.shape[2], key.shape[1]
+        return self._read(layer, query, self._own[layer].append(key, value), self._sight)
+
+    def _read(
+        self, layer: int, query: torch.Tensor, slots: Sequence[torch.Tensor], sight: Sight
+    ) -> torch.Tensor:
+        """Read a row's own keys and values, in `slots`, and its prompt."""
+        own_keys, own_values = slots
+        chunk, kv_heads = query.shape[2], own_keys.shape[1]
         asking = by_kv_head(query.transpose(1, 2), kv_heads)
-        own_keys, own_values = self._own[layer].append(key, value)
-        own = read(asking, own_keys, own_values, self._sight)
+        own = read(asking, own_keys, own_values, sight)
         at_prompts = self._seats.gather(asking).flatten(2, 3)
         keys, values = self._prompts.layers[layer]
         found = read(at_prompts, keys, values, Sight(bias=self._prompts.bias))
@@ -191,3 +211,50 @@ class RaggedCache:
         self._visible = torch.nn.functional.pad(self._visible, (0, holes))
         self._visible[rows] = part._visible
         self.lengths[rows] = part.lengths
+
+
+class SteadyCache:
+    """A `RaggedCache` whose next chunks, of one token each, all have the same shapes.
+
+    It has room for all of them from the start, and slots ahead are holes until they are written.
+    What changes is in tensors that stay where they are, so that a device can repeat what it did
+    for one token for the next one. The cache below must not be used until `settle`.
+
+    Args:
+        cache: The cache.
+        steps: Tokens of each row there shall be room for.
+    """
+
+    def __init__(self, cache: RaggedCache, steps: int) -> None:
+        self._cache = cache
+        self._before = cache._visible.shape[1]
+        for own in cache._own:
+            own.reserve(self._before + steps)
+        room = cache._own[0].buffers[0].shape[-2] - self._before
+        self._visible = torch.nn.functional.pad(cache._visible, (0, room))
+        self._lengths = cache.lengths.clone()
+        self._slot = torch.full((1,), self._before - 1, device=cache.lengths.device)
+        self._sight = Sight()
+
+    def append(self, real: torch.Tensor) -> torch.Tensor:
+        """Go on to the next token; `real` (rows, 1) and position ids as in `RaggedCache`."""
+        self._slot += 1
+        self._visible.index_copy_(1, self._slot, real)
+        self._lengths += real[:, 0]
+        self._sight = Sight(bias=torch.where(self._visible[:, None, None], 0.0, HIDDEN))
+        return (self._lengths[:, None] - 1).clamp(min=0)
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        """See `agents.attention.Layout`."""
+        slots = self._cache._own[layer].write(self._slot, key, value)
+        return self._cache._read(layer, query, slots, self._sight)
+
+    def settle(self, steps: int) -> None:
+        """Let the cache go on; `steps` is how many chunks there were."""
+        used = self._before + steps
+        self._cache._visible = self._visible[:, :used]
+        self._cache.lengths = self._lengths
+        for own in self._cache._own:
+            own.used = used

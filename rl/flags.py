@@ -146,4 +146,5 @@ def sampling(policy: PolicyArguments, config: GRPOConfig) -> SamplingConfig:
         max_episode_tokens=policy.max_episode_tokens,
         max_length=policy.max_length_tokens,
         seed=config.seed,
+        cuda_graphs=policy.cuda_graphs,
     )

@@ -52,6 +52,10 @@ class PolicyArguments:
             "rows; the same for every stage of a policy."
         },
     )
+    cuda_graphs: bool = field(
+        default=True,
+        metadata={"help": "On a GPU, record how a token is decoded and replay it."},
+    )
     threads: int = field(default=2, metadata={"help": "CPU threads of torch."})
 
 

@@ -74,6 +74,7 @@ def greedy_player(name: str, model: Any, tokenizer: Any, policy: PolicyArguments
         max_turn_tokens=policy.max_turn_tokens,
         max_episode_tokens=policy.max_episode_tokens,
         max_length=policy.max_length_tokens,
+        cuda_graphs=policy.cuda_graphs,
     )
     return LanguagePlayer(model, tokenizer, sampling, name=name, thinking=policy.enable_thinking)
 

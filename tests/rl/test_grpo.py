@@ -71,6 +71,15 @@ def finished(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     return run_dir, "".join(written)
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_rollouts_are_recorded_on_a_gpu_unless_a_flag_says_no(
+    place: Path, tmp_path: Path, wanted: bool
+) -> None:
+    policy, _, _, _, config = flags(place, tmp_path)
+    sampled = rl.flags.sampling(replace(policy, cuda_graphs=wanted), config)
+    assert sampled.cuda_graphs is wanted
+
+
 # --- the whole command --------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from agents.repeated import RepeatedConversations
 from agents.summary import stage_file
 from rewards.serialise import read_episodes, write_tasks
 from sft.flags import PolicyArguments, TaskArguments
-from sft.playing import measure, thinned
+from sft.playing import greedy_player, measure, thinned
 
 POLICY = PolicyArguments(max_turn_tokens=10, threads=2)
 
@@ -42,6 +42,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         monkeypatch.setattr(engine, "start", start)
     return counts
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_decoding_is_recorded_on_a_gpu_unless_a_flag_says_no(tokenizer: Any, wanted: bool) -> None:
+    policy = PolicyArguments(cuda_graphs=wanted)
+    player = greedy_player("grpo", tiny_qwen3(), tokenizer, policy)
+    assert player.config.cuda_graphs is wanted
 
 
 def said(play: TaskArguments) -> list[list[str]]:
