@@ -16,21 +16,26 @@ What computes a part depends on the device (`read`, `read_gradients`):
 
     CPU       PyTorch's flash kernel for CPUs: takes a bias, gives the logarithm of the sum of the
               weights, and never holds the scores.
-    others    Plain products, scores in float32, of so many queries at once that at most
-              `PAIRS_AT_ONCE` scores are held; causal ones skip the keys behind them. PyTorch's
-              kernels for GPUs are not used: the flash kernel takes no bias and needs compute
-              capability 8.0 (a T4 has 7.5), and none was measured here.
+    GPU       PyTorch's memory-efficient kernel, which does the same. (Its flash kernel for GPUs
+              takes no bias and needs compute capability 8.0; a T4 has 7.5.) Few queries at many
+              keys of one batch are read in parts of the keys: a block of the kernel computes some
+              queries of one head, and a prompt that all rows share would be left to a few blocks.
+    others    And what the kernel does not take, such as float64: plain products, scores in
+              float32, of so many queries at once that at most `PAIRS_AT_ONCE` scores are held;
+              causal ones skip the keys behind them.
 
 Without a layout it is transformers' `sdpa`, on every device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch.backends.cuda import SDPAParams, can_use_efficient_attention
+from torch.nn.functional import pad
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -42,6 +47,10 @@ HIDDEN = -1e30
 """Added to the score of a key that is not seen. Finite, so that a query without keys is no NaN."""
 PAIRS_AT_ONCE = 2**24
 """Most scores that are held at once where there is no kernel (see above): 64 MiB in float32."""
+FEW_QUERIES, MANY_KEYS = 64, 1024
+"""At most so many queries look at so many keys or more in parts, on a GPU."""
+PARTS = 16
+"""The number of parts; each is a multiple of 16 keys, and what is left is one part more."""
 SPECIAL = ("sliding_window", "softcap", "s_aux", "position_bias")
 """What attention of transformers may be told that changes it: windows, caps, sinks, biases."""
 
@@ -103,7 +112,12 @@ def read(
             query, key, value, 0.0, sight.causal, attn_mask=sight.added(query.dtype), scale=1.0
         )
         return out, log_sum
-    return _plain_read(query, key, value, sight)
+    if not _kernel_takes(query, key, value):
+        return _plain_read(query, key, value, sight)
+    one_of_few = len(query) == 1 and query.shape[2] <= FEW_QUERIES and not sight.causal
+    if one_of_few and key.shape[2] >= MANY_KEYS:
+        return _read_in_parts(_kernel_read, query, key, value, sight)
+    return _kernel_read(query, key, value, sight)
 
 
 def read_gradients(
@@ -143,7 +157,93 @@ def read_gradients(
             scale=1.0,
         )
         return gradients
-    return _plain_gradients(grad, query, key, value, out, log_sum, sight)
+    if not _kernel_takes(query, key, value):
+        return _plain_gradients(grad, query, key, value, out, log_sum, sight)
+    nothing = torch.zeros((), dtype=torch.long, device=query.device)  # state of a dropout of 0
+    by_query, by_key, by_value, _ = torch.ops.aten._scaled_dot_product_efficient_attention_backward(
+        grad,
+        query,
+        key,
+        value,
+        _bias_for_kernel(query, sight),
+        out,
+        pad(log_sum, (0, -log_sum.shape[2] % 32), value=torch.inf).contiguous(),
+        nothing,
+        nothing,
+        0.0,
+        [True, True, True, False],
+        sight.causal,
+        scale=1.0,
+    )
+    return by_query, by_key, by_value
+
+
+def _kernel_takes(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
+    """Return whether PyTorch's memory-efficient kernel takes tensors like these."""
+    if query.device.type != "cuda":
+        return False
+    takes: bool = can_use_efficient_attention(
+        SDPAParams(query, key, value, None, 0.0, False, False)
+    )
+    return takes
+
+
+def _kernel_read(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sight: Sight
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`read` by PyTorch's memory-efficient kernel."""
+    out, log_sum, _, _ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, _bias_for_kernel(query, sight), True, 0.0, sight.causal, scale=1.0
+    )
+    return out, log_sum[..., : query.shape[2]]
+
+
+def _bias_for_kernel(query: torch.Tensor, sight: Sight) -> torch.Tensor | None:
+    """Return the bias (batch, heads, queries, keys), whose rows begin at multiples of 16."""
+    bias = sight.added(query.dtype)
+    if bias is None:
+        return None
+    keys = bias.shape[-1]
+    return pad(bias, (0, -keys % 16))[..., :keys].expand(*query.shape[:3], keys)
+
+
+Reader = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, Sight], tuple[torch.Tensor, torch.Tensor]
+]
+
+
+def _read_in_parts(
+    reader: Reader, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sight: Sight
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `reader` does, called once for parts of the keys and once for what is left.
+
+    Args:
+        reader: As `read`.
+        query: Of a batch of one, (1, heads, queries, size).
+        key: See `read`.
+        value: See `read`.
+        sight: Not causal, the same for all queries.
+    """
+    size = key.shape[2] // (16 * PARTS) * 16
+    keys = size * PARTS
+
+    def in_parts(tokens: torch.Tensor) -> torch.Tensor:  # heads in the place of the batch
+        parts: torch.Tensor = tokens[0, :, :keys].unflatten(1, (PARTS, size))
+        return parts
+
+    bias, left = sight.bias, sight.bias
+    if bias is not None:
+        left = bias[..., keys:]
+        bias = bias[0, 0, 0, :keys].view(1, PARTS, 1, size).expand(query.shape[1], -1, -1, -1)
+    asking = query[0, :, None].expand(-1, PARTS, -1, -1)
+    out, log_sum = reader(asking, in_parts(key), in_parts(value), Sight(bias=bias))
+    total = log_sum.logsumexp(1)
+    weights = (log_sum - total[:, None]).exp()[..., None]
+    found = (out * weights).sum(1).to(query.dtype)[None], total[None]
+    if keys == key.shape[2]:
+        return found
+    rest = reader(query, key[:, :, keys:], value[:, :, keys:], Sight(bias=left))
+    return merge(found, rest)
 
 
 def _plain_read(

@@ -11,6 +11,7 @@ from agents.attention import (
     Sight,
     _plain_gradients,
     _plain_read,
+    _read_in_parts,
     _scores,
     by_kv_head,
     by_token,
@@ -141,6 +142,24 @@ def test_no_more_scores_are_held_than_are_allowed_at_once(monkeypatch: pytest.Mo
     _plain_gradients(grad, query, key, value, out, log_sum, sight)
     # Five times eight queries, which see the keys up to the last of them, there and back.
     assert held == [2 * 3 * 8 * 8 * number for number in (1, 2, 3, 4, 5)] * 2
+
+
+@pytest.mark.parametrize("keys", [256, 300, 1029])
+@pytest.mark.parametrize("biased", [False, True])
+def test_keys_read_in_parts_are_read_as_a_whole(keys: int, biased: bool) -> None:
+    query, key, value = numbers(1, 3, 5, 8), numbers(1, 3, keys, 8, seed=1), numbers(1, 3, keys, 8)
+    hidden = torch.where(numbers(1, 1, 1, keys, seed=2) < 0, HIDDEN, 0.0).double()
+    sight = Sight(bias=hidden if biased else None)
+    counts: list[int] = []
+
+    def reader(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        counts.append(arguments[1].shape[2])
+        return _plain_read(*arguments)
+
+    found = _read_in_parts(reader, query, key, value, sight)
+    assert counts == [keys // 16 // 16 * 16, *([keys % 256] if keys % 256 else [])]
+    for mine, theirs in zip(found, _plain_read(query, key, value, sight), strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
