@@ -107,6 +107,13 @@ class EvaluateFlags:
         default=False,
         metadata={"help": "Let models that are loaded here think, as they were trained to."},
     )
+    use_cpu: bool = field(
+        default=False, metadata={"help": "Play models on the CPU even if there is a GPU."}
+    )
+    cuda_graphs: bool = field(
+        default=True,
+        metadata={"help": "On a GPU, record how a token is decoded and replay it."},
+    )
     threads: int = field(default=2, metadata={"help": "CPU threads of torch."})
 
     def __post_init__(self) -> None:
@@ -248,6 +255,7 @@ def _model(name: str, flags: EvaluateFlags, opened: ExitStack) -> Player:
         max_turn_tokens=flags.max_turn_tokens,
         max_length=flags.max_length_tokens,
         seed=flags.seed,
+        cuda_graphs=flags.cuda_graphs,
     )
     return load_player(
         name,
@@ -255,6 +263,7 @@ def _model(name: str, flags: EvaluateFlags, opened: ExitStack) -> Player:
         precision=flags.precision,
         config=sampling,
         thinking=flags.enable_thinking,
+        use_cpu=flags.use_cpu,
     )
 
 

@@ -200,12 +200,27 @@ def load_player(
     precision: Precision = "float32",
     config: SamplingConfig | None = None,
     thinking: bool = False,
+    use_cpu: bool = False,
 ) -> LanguagePlayer:
-    """Load a model and its tokenizer as a player."""
+    """Load a model and its tokenizer as a player, on the GPU if there is one (see `place`)."""
     model = load_model(name, adapter=adapter, load_in_4bit=load_in_4bit, precision=precision)
+    place(model, use_cpu=use_cpu)
     label = Path(adapter or name).name
     sampling = config or SamplingConfig()
     return LanguagePlayer(model.eval(), load_tokenizer(name), sampling, label, thinking=thinking)
+
+
+def place(model: Any, *, use_cpu: bool = False) -> None:
+    """Put a model on the GPU, if there is one; a trainer does that with the model it trains.
+
+    Weights in 4 bits are where bitsandbytes put them: on the GPU, if there is one.
+
+    Args:
+        model: A model from `load_model`.
+        use_cpu: Leave it on the CPU.
+    """
+    if torch.cuda.is_available() and not use_cpu and not getattr(model, "is_loaded_in_4bit", False):
+        model.to("cuda")
 
 
 def cast_trainable_to_float32(model: Any) -> None:

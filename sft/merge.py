@@ -19,7 +19,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import GenerationConfig
 
 from agents.engine import SamplingConfig
-from agents.models import Precision, base_of_adapter, load_model, load_tokenizer
+from agents.models import Precision, base_of_adapter, load_model, load_tokenizer, place
 from agents.players import LanguagePlayer
 from agents.rollout import rollout
 from rewards.episode import Task
@@ -107,8 +107,7 @@ def first_turns(
         servers: MCP servers of the tasks; None for the mock world.
     """
     model = load_model(name, load_in_4bit=load_in_4bit, precision=precision).eval()
-    if torch.cuda.is_available() and not load_in_4bit:  # NF4 weights are there already
-        model.to("cuda")
+    place(model)
     greedy = SamplingConfig(max_turn_tokens=max_turn_tokens, max_length=MAX_LENGTH)
     tokenizer = load_tokenizer(name)
     player = LanguagePlayer(model, tokenizer, greedy, name=Path(name).name, thinking=thinking)

@@ -35,7 +35,13 @@ from trl import SFTConfig, SFTTrainer
 
 from agents.cli import fail, run
 from agents.merged import folded_adapter
-from agents.models import add_adapter, cast_trainable_to_float32, load_model, load_tokenizer
+from agents.models import (
+    add_adapter,
+    cast_trainable_to_float32,
+    load_model,
+    load_tokenizer,
+    place,
+)
 from agents.summary import write_stage_summary
 from agents.template import ChatTemplate
 from envs.tasks.load import load_tasks
@@ -166,6 +172,7 @@ def main(
     evaluation_tasks(play)  # what cannot be played is said before anything is trained
     side_by_side = config.per_device_eval_batch_size
     if warm.eval_base:
+        place(model, use_cpu=config.use_cpu)
         measure("base", model, tokenizer, policy, play, side_by_side)
     model = add_adapter(model, rank=policy.lora_r, alpha=policy.lora_alpha, seed=config.seed)
     stop, validation = StopOnInterrupt(), validated(tokenizer, policy, play, warm, config)

@@ -103,7 +103,8 @@ def test_a_model_plays_each_task_k_times_side_by_side(
     asked: list[Any] = []
 
     def load_oracle(name: str, **options: Any) -> ScriptedPlayer:
-        asked.append((name, options["config"], options["load_in_4bit"], options["thinking"]))
+        kept = ("config", "load_in_4bit", "thinking", "use_cpu")
+        asked.append((name, *(options[one] for one in kept)))
         return ScriptedPlayer(make_policy("oracle"))
 
     monkeypatch.setattr("agents.evaluate.load_player", load_oracle)
@@ -116,13 +117,15 @@ def test_a_model_plays_each_task_k_times_side_by_side(
             seed=5,
             load_in_4bit=True,
             enable_thinking=True,
+            use_cpu=True,
+            cuda_graphs=False,
         )
     )
     assert summary["policies"]["embedded"]["attempts"]["k"] == 3
     assert summary["policies"]["embedded"]["episodes"] == 24
-    ((name, sampling, four_bit, thinking),) = asked
-    assert (name, four_bit, thinking) == ("embedded", True, True)
-    assert (sampling.temperature, sampling.seed) == (0.7, 5)
+    ((name, sampling, four_bit, thinking, use_cpu),) = asked
+    assert (name, four_bit, thinking, use_cpu) == ("embedded", True, True, True)
+    assert (sampling.temperature, sampling.seed, sampling.cuda_graphs) == (0.7, 5, False)
 
 
 def test_the_command_ends_by_naming_files_and_the_next_command(

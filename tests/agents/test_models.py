@@ -21,6 +21,7 @@ from agents.models import (
     load_model,
     load_player,
     load_tokenizer,
+    place,
     resolve,
 )
 
@@ -96,6 +97,26 @@ def test_a_player_is_ready_to_play(adapter: str) -> None:
     assert player.tokenizer.eos_token == "<|im_end|>"
     assert not player.template.thinking
     assert load_player(adapter, thinking=True).template.thinking
+
+
+@pytest.mark.parametrize(
+    ("gpu", "use_cpu", "in_4_bits", "moves"),
+    [
+        (True, False, False, ["cuda"]),
+        (True, True, False, []),
+        (False, False, False, []),
+        (True, False, True, []),  # bitsandbytes has put it there
+    ],
+)
+def test_a_model_is_placed_on_the_gpu_if_there_is_one_and_it_may_be_used(
+    gpu: bool, use_cpu: bool, in_4_bits: bool, moves: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, found = tiny_qwen3(), list[str]()
+    model.is_loaded_in_4bit = in_4_bits
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(model, "to", found.append)
+    place(model, use_cpu=use_cpu)
+    assert found == moves
 
 
 @pytest.mark.parametrize(
