@@ -37,7 +37,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 import agents.players
 from agents.engine import Conversations, GeneratedTurn, Opening, SamplingConfig
-from agents.models import add_adapter, load_tokenizer
+from agents.models import Precision, add_adapter, load_model, load_tokenizer, place
 from envs.policies import render_calls
 from envs.servers.config import read_servers
 from rewards.episode import Task, ToolCall
@@ -47,7 +47,26 @@ from rl.curriculum import Curriculum
 from rl.trainer import ToolUseGRPOTrainer
 
 QUESTION = "What is the status of the order of customer Kato, and how many are there?"
-LAYERS, WIDTH, VOCABULARY = 6, 256, 4000
+SIZES: dict[str, dict[str, int]] = {
+    "small": {
+        "vocab_size": 4000,
+        "hidden_size": 256,
+        "intermediate_size": 768,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 32,
+    },
+    "qwen3-1.7b": {
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,11 @@ class Setting:
         micro_batch: Rows of TRL that go through the model at once; 0 for all.
         checkpointing: Compute activations again in the backward pass.
         tokens_per_forward: The same limit of ours, in tokens; 0 for all.
+        use_cpu: Compute on the CPU; otherwise on the GPU.
+        weights: Folder of the base model (see `save_weights`); empty for the small one.
+        load_in_4bit: Load it in NF4.
+        precision: Type of the other weights; autocast to bfloat16 if it is that.
+        cuda_graphs: Ours decodes with CUDA graphs.
     """
 
     side: Literal["ours", "trl"]
@@ -77,6 +101,11 @@ class Setting:
     micro_batch: int = 0
     checkpointing: bool = False
     tokens_per_forward: int = 0
+    use_cpu: bool = True
+    weights: str = ""
+    load_in_4bit: bool = False
+    precision: Precision = "float32"
+    cuda_graphs: bool = True
 
     def describe(self) -> str:
         """Return how the side computes, in words."""
@@ -95,7 +124,8 @@ class Step:
     Attributes:
         seconds: From its beginning to the end of the optimizer step.
         rollout: Seconds of it until the episodes were played and scored.
-        memory: Largest resident memory in it above that of the idle process, in bytes.
+        memory: Largest memory in it above that of the idle process, in bytes: resident memory, or
+            what is allocated on the GPU.
         grad_norm: Size of the gradient.
         prompt_tokens: Tokens of the prompt.
         completion_tokens: Tokens of an episode after it, heard ones included.
@@ -116,27 +146,49 @@ class Step:
         return self.seconds - self.rollout
 
 
-def model() -> Any:
-    """Return the policy: random weights, the same for everybody, with a LoRA adapter."""
+def device(setting: Setting) -> str:
+    """Return what a setting is computed on, in words."""
+    if setting.use_cpu:
+        return f"{setting.threads} threads"
+    kind = "NF4" if setting.load_in_4bit else setting.precision
+    return f"{torch.cuda.get_device_name()}, {kind}"
+
+
+def base(size: str) -> Any:
+    """Return a Qwen3 of random weights, the same for everybody."""
     torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=32,
-        tie_word_embeddings=True,
-        max_position_embeddings=32768,
-        bos_token_id=None,
-        eos_token_id=load_tokenizer("embedded").eos_token_id,
-        pad_token_id=load_tokenizer("embedded").pad_token_id,
+    tokenizer = load_tokenizer("embedded")
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            **SIZES[size],
+            tie_word_embeddings=True,
+            max_position_embeddings=32768,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
     )
-    found = add_adapter(Qwen3ForCausalLM(config), rank=16, alpha=32, seed=0)
+
+
+def save_weights(size: str, folder: str, dtype: torch.dtype) -> None:
+    """Save a base model, made where it is fastest, to be loaded as any other one."""
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        base(size).to(dtype).save_pretrained(folder)
+
+
+def model(setting: Setting) -> Any:
+    """Return the policy: random weights, the same for everybody, with a LoRA adapter."""
+    if setting.weights:
+        loaded = load_model(
+            setting.weights, load_in_4bit=setting.load_in_4bit, precision=setting.precision
+        )
+    else:
+        loaded = base("small")
+    found = add_adapter(loaded, rank=16, alpha=32, seed=0)
     for name, parameter in found.named_parameters():
         if "lora_B" in name:  # zero at first, as in the middle of a training they are not
             torch.nn.init.normal_(parameter, std=0.02)
+    place(found, use_cpu=setting.use_cpu)
     return found
 
 
@@ -221,8 +273,8 @@ def config(setting: Setting, folder: str) -> GRPOConfig:
         logging_steps=1,
         save_strategy="no",
         report_to="none",
-        use_cpu=True,
-        bf16=False,
+        use_cpu=setting.use_cpu,
+        bf16=setting.precision == "bfloat16",
         dataloader_pin_memory=False,
         disable_tqdm=True,
         shuffle_dataset=False,
@@ -250,7 +302,7 @@ def trl_trainer(setting: Setting, folder: str) -> GRPOTrainer:
         return [1.0 if "42" in str(end) else -0.1 for end in ends]
 
     return Scripted(
-        model=model(),
+        model=model(setting),
         processing_class=tokenizer,
         environment_factory=environment(setting),
         reward_funcs=reward,
@@ -323,12 +375,12 @@ def our_trainer(setting: Setting, folder: str) -> ToolUseGRPOTrainer:
     return ToolUseGRPOTrainer(
         curriculum=Curriculum([task], seed=0, learnability=0.0),
         reward=scaled_return(0.1),
-        sampling=SamplingConfig(temperature=1.0, max_length=32768),
+        sampling=SamplingConfig(temperature=1.0, max_length=32768, cuda_graphs=setting.cuda_graphs),
         max_turns=setting.turns,
         servers=read_servers(servers),
         tokens_per_forward=setting.tokens_per_forward,
         log_dir=Path(folder),
-        model=model(),
+        model=model(setting),
         args=config(setting, folder),
         train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "group"}]}] * 8),
         processing_class=tokenizer,
@@ -349,9 +401,9 @@ class Paced(TrainerCallback):
         scored = trainer._generate_and_score_completions
 
         def timed(inputs: Any) -> Any:
-            started = time.perf_counter()
+            started = now()
             batch = scored(inputs)
-            self._rollout += time.perf_counter() - started
+            self._rollout += now() - started
             self._tokens = (
                 int(batch["prompt_mask"].sum(1).max()),
                 int(batch["completion_mask"].sum(1).max()),
@@ -365,9 +417,9 @@ class Paced(TrainerCallback):
         """Wait for a message."""
         if self._connection.recv() != "step":
             os._exit(0)  # in the middle of `train`, from which nothing is wanted any more
-        self._idle = self._idle or resident("VmRSS")
+        self._idle = self._idle or used_memory()
         forget_peak()
-        self._rollout, self._started = 0.0, time.perf_counter()
+        self._rollout, self._started = 0.0, now()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Answer: after the optimizer's step there is one line of the log."""
@@ -375,7 +427,7 @@ class Paced(TrainerCallback):
             step = Step(
                 self._seconds,
                 self._rollout,
-                resident("VmHWM") - self._idle,
+                peak_memory() - self._idle,
                 float(logs["grad_norm"]),
                 *self._tokens,
             )
@@ -383,14 +435,35 @@ class Paced(TrainerCallback):
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Stop the clock."""
-        self._seconds = time.perf_counter() - self._started
+        self._seconds = now() - self._started
+
+
+def now() -> float:
+    """Return a time in seconds, when the GPU has done what it was told."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def used_memory() -> int:
+    """Return the bytes that are in use now: on the GPU if it is used, else of this process."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.memory_allocated()
+    return resident("VmRSS")
+
+
+def peak_memory() -> int:
+    """Return the most bytes that were in use since `forget_peak`."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    return resident("VmHWM")
 
 
 def digest(batch: dict[str, torch.Tensor]) -> str:
     """Return a hash of what is learned from."""
     found = hashlib.sha256()
     for name in ("prompt_ids", "completion_ids", "completion_mask", "tool_mask"):
-        found.update(batch[name].long().numpy().tobytes())
+        found.update(batch[name].long().cpu().numpy().tobytes())
     return found.hexdigest()[:16]
 
 
@@ -401,7 +474,10 @@ def resident(name: str) -> int:
 
 
 def forget_peak() -> None:
-    """Let VmHWM begin anew."""
+    """Let the peak begin anew."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        return
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 

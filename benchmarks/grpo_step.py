@@ -3,14 +3,16 @@
     python benchmarks/grpo_step.py
     python benchmarks/grpo_step.py --json runs/grpo_step.json
     python benchmarks/grpo_step.py --scaling        ours alone: how the cost grows
+    python benchmarks/grpo_step.py --gpu            a Qwen3-1.7B in NF4 on the GPU
 
 Both sides train a Qwen3 of 6 layers x 256 (vocabulary 4,000, random weights, LoRA on all linear
-layers) for whole steps of `trainer.train()`: rollout, update, optimizer. They see the same prompt,
-say and hear the same number of tokens, and reach the same gradient (checked in every step); see
-`grpo_sides.py`. First TRL tries its settings (rows at once, checkpointing) and takes the fastest;
-then both take steps in turn, each in a process of its own. Memory is measured by one more step of
-each, in processes that give back at once what they free: otherwise what an allocator keeps for
-later hides what is needed (a GPU's allocator counts what is needed).
+layers), on a GPU one of the shape of Qwen3-1.7B, for whole steps of `trainer.train()`: rollout,
+update, optimizer. They see the same prompt, say and hear the same number of tokens, and reach the
+same gradient (checked in every step); see `grpo_sides.py`. First TRL tries its settings (rows at
+once, checkpointing) and takes the fastest; then both take steps in turn, each in a process of its
+own. Memory is measured by one more step of each, in processes that give back at once what they
+free: otherwise what an allocator keeps for later hides what is needed (a GPU's allocator counts
+what is needed).
 
 Keys of the JSON: `step_speedup`, `rollout_speedup`, `update_speedup` (TRL's seconds by ours) and
 `memory_ratio` (ours by TRL's peak above the idle process) for the long prompt,
@@ -30,7 +32,7 @@ import multiprocessing
 import os
 import statistics
 import sys
-import time
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -40,7 +42,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from grpo_sides import Setting, Step, model, serve
+from grpo_sides import Setting, Step, device, model, now, save_weights, serve
 from transformers import DynamicCache
 
 STEP_S = 600.0
@@ -58,12 +60,21 @@ TARGETS = {
 }
 """At least this; `memory_ratio`: at most."""
 
+CLOSE = {"float32": 1e-3, "bfloat16": 0.1}
+"""Most that the sides' gradients may differ in size: both round, in another order."""
+
 TRIALS = {
     "ours": [{"checkpointing": True}],
     "trl": [{"micro_batch": rows} for rows in (1, 2, 4, 8)] + [{"checkpointing": True}],
 }
 """What each side tries; TRL takes the fastest. Ours computes activations again, as its recipes for
 a small GPU do: that costs a fifth of a step and saves three quarters of the memory."""
+
+TRIALS_ON_GPU = {
+    "ours": [{"checkpointing": True}],
+    "trl": [{"micro_batch": rows, "checkpointing": True} for rows in (8, 2)],
+}
+"""The same on a GPU, where a small one has no room for all activations of any side."""
 
 
 class Side:
@@ -147,7 +158,7 @@ def rounds(settings: Sequence[Setting], count: int) -> list[list[Step]]:
         for other in steps[1:]:
             if first.digest != other.digest:
                 raise SystemExit(f"the sides do not have the same tokens: {first}, {other}")
-            if abs(first.grad_norm / other.grad_norm - 1) > 1e-3:
+            if abs(first.grad_norm / other.grad_norm - 1) > CLOSE[settings[0].precision]:
                 raise SystemExit(f"the sides do not have the same gradient: {first}, {other}")
     return found[1:]
 
@@ -166,18 +177,21 @@ def speedups(found: Sequence[Sequence[Step]], part: str) -> list[float]:
 def decoding_bound(setting: Setting, prompt_tokens: int) -> float:
     """Return the seconds of one prefill and of the decoding of all turns, by plain transformers."""
     torch.set_num_threads(setting.threads)
-    policy = model().merge_and_unload().eval()
-    prompt = torch.randint(10, 1000, (1, prompt_tokens))
+    policy = model(setting)
+    if not setting.load_in_4bit:
+        policy = policy.merge_and_unload()
+    policy.eval()
+    prompt = torch.randint(10, 1000, (1, prompt_tokens), device=policy.device)
     with torch.no_grad():
-        started = time.perf_counter()
+        started = now()
         cache = DynamicCache(config=policy.config)
         policy(prompt, past_key_values=cache, logits_to_keep=1)
         cache.batch_repeat_interleave(setting.group)
-        tokens = torch.full((setting.group, 1), 7)
+        tokens = torch.full((setting.group, 1), 7, device=policy.device)
         for _ in range(setting.turns * setting.turn_tokens):
             logits = policy(tokens, past_key_values=cache, logits_to_keep=1).logits[:, -1]
             tokens = torch.multinomial(logits.softmax(-1), 1)
-        return time.perf_counter() - started
+        return now() - started
 
 
 def spread(values: Sequence[float], form: str = ".2f") -> str:
@@ -188,8 +202,9 @@ def spread(values: Sequence[float], form: str = ".2f") -> str:
 
 def compare(setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
     """Compare both sides at one prompt; print the tables and return the figures."""
+    trials = TRIALS if setting.use_cpu else TRIALS_ON_GPU
     chosen = [
-        fastest(replace(setting, side=name), TRIALS[name][: flags.trials or None])
+        fastest(replace(setting, side=name), trials[name][: flags.trials or None])
         for name in ("ours", "trl")
     ]
     found = rounds(chosen, flags.rounds)
@@ -198,7 +213,10 @@ def compare(setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
     bound = group * (prompt + completion) / (prompt + group * completion)
     decoding = statistics.median(decoding_bound(setting, prompt) for _ in range(flags.rounds))
     ratios = {part: speedups(found, part) for part in ("seconds", "rollout", "update")}
-    peaks = [peak(one) for one in chosen]
+    peaks = [
+        peak(one) if one.use_cpu else max(steps[i].memory for steps in found) / 2**20
+        for i, one in enumerate(chosen)
+    ]
     reached = {
         "update": statistics.median(ratios["update"]) / bound,
         "rollout": decoding / statistics.median(ours.rollout for ours, _ in found),
@@ -206,7 +224,7 @@ def compare(setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
     write = sys.stdout.write
     write(
         f"\nprompt {prompt} tokens ({setting.tools} tools), {group} episodes of {setting.turns} "
-        f"turns, {completion} tokens each; {setting.threads} threads, n={flags.rounds} rounds\n"
+        f"turns, {completion} tokens each; {device(setting)}, n={flags.rounds} rounds\n"
         + "".join(f"{one.side}: {one.describe()}\n" for one in chosen)
         + "\n| | ours, s | TRL, s | times as fast |\n|---|---|---|---|\n"
     )
@@ -214,7 +232,7 @@ def compare(setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
         both = [spread([getattr(pair[i], part) for pair in found]) for i in (0, 1)]
         write(f"| {name} | {both[0]} | {both[1]} | {spread(ratios[part])} |\n")
     write(
-        f"| peak above idle, MiB (n=1) | {peaks[0]:.0f} | {peaks[1]:.0f} | "
+        f"| peak above idle, MiB | {peaks[0]:.0f} | {peaks[1]:.0f} | "
         f"ratio {peaks[0] / peaks[1]:.2f} |\n\n"
     )
     write(
@@ -308,11 +326,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=0, help="settings tried; 0: all")
     parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--gpu", action="store_true", help="on the GPU, by the size of Qwen3-1.7B")
+    parser.add_argument("--no_cuda_graphs", action="store_true", help="ours decodes without them")
     parser.add_argument("--json", type=Path, help="write the figures here")
     flags = parser.parse_args(arguments)
+    if flags.gpu and not torch.cuda.is_available():
+        raise SystemExit("--gpu: PyTorch sees no GPU here")
     setting = Setting(
         "ours", flags.tools, flags.turns, flags.group, flags.turn_tokens, threads=flags.threads
     )
+    with tempfile.TemporaryDirectory() as folder:
+        if flags.gpu:
+            save_weights("qwen3-1.7b", folder, torch.bfloat16)
+            setting = replace(
+                setting,
+                use_cpu=False,
+                weights=folder,
+                load_in_4bit=True,
+                precision="bfloat16",
+                cuda_graphs=not flags.no_cuda_graphs,
+            )
+        figures = measure(setting, flags)
+    if flags.json:
+        flags.json.parent.mkdir(parents=True, exist_ok=True)
+        flags.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
+    """Measure what the flags say, and print it; return the figures."""
     figures: dict[str, Any]
     if flags.scaling:
         figures = {"scaling": scaling(setting, flags.rounds)}
@@ -327,9 +368,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 sys.stdout.write(
                     f"{name} {figures[name]:.2f}, target {target}: {'met' if met else 'not met'}\n"
                 )
-    if flags.json:
-        flags.json.parent.mkdir(parents=True, exist_ok=True)
-        flags.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return figures
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ SMALL = ["--tools", "2", "--turns", "2", "--group", "2", "--turn_tokens", "40", 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     """Import the benchmark with what stands beside it."""
-    for name in ("step_server", "grpo_sides", "grpo_step"):
+    for name in ("step_server", "grpo_sides", "grpo_step", "decoding"):
         spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
@@ -93,3 +93,28 @@ def test_both_sides_do_the_same_work_and_the_figures_are_written(tmp_path: Path)
             assert ours[name] == theirs[name] > 0
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
     assert "target" in done.stdout
+
+
+def test_decoding_is_timed_beside_generate(tmp_path: Path) -> None:
+    small = ["--rows", "2", "--prompt", "20", "--tokens", "6", "--observation", "4"]
+    figures = tmp_path / "decoding.json"
+    command = [sys.executable, str(BENCHMARKS / "decoding.py"), *small]
+    command += ["--rounds", "2", "--threads", "1", "--json", str(figures)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row.split("|")[1].strip() for row in rows] == ["", "ours", "generate"]
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    assert {name: len(times) for name, times in found["seconds_a_token"].items()} == {
+        "ours": 4,
+        "generate": 2,
+    }
+    assert all(one > 0 for times in found["seconds_a_token"].values() for one in times)
+
+
+@pytest.mark.parametrize("name", ["grpo_step", "decoding"])
+def test_a_gpu_that_is_not_there_is_said_before_anything_is_made(
+    benchmark: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit, match="PyTorch sees no GPU here"):
+        sys.modules[name].main(["--gpu"])
