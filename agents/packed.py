@@ -48,14 +48,16 @@ class Look:
             into: Gradients of queries, keys and values of all tokens.
         """
         query, key, value, out, log_sum = inputs
-        real = self.asking.real[:, None, :, None]
+        # Padding must not give any. It stands for the row's first token, whose weights at keys that
+        # it does not see have no bound: in float16 they overflow. Of an infinite sum all are 0.
+        sums = self.asking.gather(log_sum).masked_fill(~self.asking.real[:, None], torch.inf)
         gradients = read_gradients(
-            self.asking.gather(grad) * real,  # padding must not give any
+            self.asking.gather(grad),
             self.asking.gather(query),
             self.asked.gather(key),
             self.asked.gather(value),
             self.asking.gather(out),
-            self.asking.gather(log_sum),
+            sums,
             self.sight,
         )
         grids = (self.asking, self.asked, self.asked)

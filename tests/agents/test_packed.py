@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from agents.attention import _plain_gradients, _plain_read
 from agents.packed import PackedLayout
 
 PROMPTS, COMPLETIONS, OWNERS = [5, 3, 7], [4, 1, 9, 2, 2], [0, 0, 1, 2, 2]
@@ -53,3 +55,30 @@ def test_packed_attention_and_its_gradients_are_those_of_the_dense_mask() -> Non
         strict=True,
     ):
         torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_padding_gives_no_gradients_however_much_the_first_token_likes_what_it_does_not_see(
+    dtype: torch.dtype, plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Places of a grid that hold nothing stand for the first token of the row."""
+    if plain:
+        monkeypatch.setattr("agents.packed.read", _plain_read)
+        monkeypatch.setattr("agents.packed.read_gradients", _plain_gradients)
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(1, 1, TOKENS, SIZE, generator=generator).to(dtype) for _ in range(3)
+    )
+    query[0, 0, 0] = torch.tensor([100.0] + [0.0] * (SIZE - 1))
+    key[0, 0, 1:, 0], key[0, 0, 0, 0] = 2.0, -2.0
+    leaves = [part.requires_grad_() for part in (query, key, value)]
+    out = PackedLayout(PROMPTS, COMPLETIONS, OWNERS, CPU).attend(0, *leaves)
+    scores = (query @ key.transpose(-1, -2)).masked_fill(~seen(), float("-inf"))
+    expected = (scores.double().softmax(-1) @ value.double()).transpose(1, 2)
+    found = torch.autograd.grad(out.double().sum(), leaves)
+    wanted = torch.autograd.grad(expected.sum(), leaves)
+    close = {torch.float16: 2e-2, torch.float32: 1e-4}[dtype]
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert torch.isfinite(mine).all()
+        torch.testing.assert_close(mine, theirs, atol=close, rtol=close)
