@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from agents.engine import SamplingConfig
 from agents.errors import AgentError, ModelNotFoundError
 from agents.models import EMBEDDED, Precision, check_adapter, is_adapter, load_player
 from agents.players import Player, ScriptedPlayer
-from agents.rollout import rollout
+from agents.rollout import Trajectory, fitting, rollout
 from agents.summary import Summary, summarise, write_json
 from agents.tables import policy_table
 from envs.errors import EnvsError
@@ -173,17 +174,21 @@ def play(name: str, tasks: Sequence[Task], flags: EvaluateFlags) -> list[Episode
         else:
             players = [_model(name, flags, opened)]
             rows = [task for task in tasks for _ in range(flags.k)]
-        played = [
-            trajectory.episode
-            for player in players
-            for trajectory in rollout(
+
+        def play_all(player: Player, batch_size: int) -> list[Trajectory]:
+            return rollout(
                 player,
                 rows,
                 max_turns=flags.max_turns,
-                batch_size=flags.batch_size,
+                batch_size=batch_size,
                 servers=flags.servers or None,
                 progress=sys.stderr.isatty(),
             )
+
+        played = [
+            trajectory.episode
+            for player in players
+            for trajectory in fitting(partial(play_all, player), flags.batch_size)
         ]
     order = {task.id: place for place, task in enumerate(tasks)}
     return sorted(played, key=lambda episode: order[episode.task.id])

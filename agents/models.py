@@ -96,6 +96,7 @@ def load_model(
     load_in_4bit: bool = False,
     precision: Precision = "float32",
     trainable: bool = False,
+    use_cpu: bool = False,
 ) -> Any:
     """Load a causal language model.
 
@@ -105,6 +106,7 @@ def load_model(
         load_in_4bit: NF4 with double quantisation (bitsandbytes).
         precision: Compute type.
         trainable: Load the adapter for training. (Without it peft freezes it silently.)
+        use_cpu: Keep weights in 4 bits on the CPU, also where there is a GPU.
 
     Raises:
         ModelNotFoundError: If there is nothing at the name.
@@ -117,8 +119,9 @@ def load_model(
             load_in_4bit=load_in_4bit,
             precision=precision,
             trainable=trainable,
+            use_cpu=use_cpu,
         )
-    model = _load_base(name, load_in_4bit, precision)
+    model = _load_base(name, load_in_4bit, precision, use_cpu)
     if adapter is None:
         return model
     check_adapter(adapter)
@@ -154,7 +157,7 @@ def add_adapter(model: Any, *, rank: int, alpha: int, seed: int) -> Any:
     return get_peft_model(model, config)
 
 
-def _load_base(name: str, load_in_4bit: bool, precision: Precision) -> Any:
+def _load_base(name: str, load_in_4bit: bool, precision: Precision, use_cpu: bool) -> Any:
     dtype = precision if precision == "auto" else getattr(torch, precision)
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
     if load_in_4bit:
@@ -164,6 +167,8 @@ def _load_base(name: str, load_in_4bit: bool, precision: Precision) -> Any:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.float32 if precision == "auto" else dtype,
         )
+        if use_cpu:  # by default transformers puts them on the GPU, if there is one
+            options["device_map"] = {"": "cpu"}
     try:
         model = AutoModelForCausalLM.from_pretrained(resolve(name), **options)
     except LOAD_ERRORS as error:
@@ -203,7 +208,9 @@ def load_player(
     use_cpu: bool = False,
 ) -> LanguagePlayer:
     """Load a model and its tokenizer as a player, on the GPU if there is one (see `place`)."""
-    model = load_model(name, adapter=adapter, load_in_4bit=load_in_4bit, precision=precision)
+    model = load_model(
+        name, adapter=adapter, load_in_4bit=load_in_4bit, precision=precision, use_cpu=use_cpu
+    )
     place(model, use_cpu=use_cpu)
     label = Path(adapter or name).name
     sampling = config or SamplingConfig()
@@ -213,7 +220,7 @@ def load_player(
 def place(model: Any, *, use_cpu: bool = False) -> None:
     """Put a model on the GPU, if there is one; a trainer does that with the model it trains.
 
-    Weights in 4 bits are where bitsandbytes put them: on the GPU, if there is one.
+    Weights in 4 bits stay where `load_model` put them.
 
     Args:
         model: A model from `load_model`.

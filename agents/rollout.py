@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from gymnasium.vector import AutoresetMode
@@ -18,6 +19,8 @@ from envs.backends import ServerSource
 from envs.vector_env import MCPVectorEnv
 from rewards.episode import Episode, Status, Task
 from rewards.matrix import RewardMatrix
+
+log = logging.getLogger(__name__)
 
 Batch = Sequence[tuple[Task, bool | None]]
 """Tasks, each with whether its first turn must open with a call."""
@@ -139,6 +142,29 @@ def _side_by_side(
             return list(pool.map(play, twins, batches))
     finally:
         torch.set_num_threads(threads)
+
+
+Played = TypeVar("Played")
+
+
+def fitting(play: Callable[[int], Played], batch_size: int) -> Played:
+    """Return what is played at a batch size, or at half of it while memory runs out.
+
+    Args:
+        play: Plays all tasks, with so many of them side by side.
+        batch_size: How many it begins with.
+
+    Raises:
+        torch.OutOfMemoryError: If not even one fits.
+    """
+    while True:
+        try:
+            return play(batch_size)
+        except torch.OutOfMemoryError:
+            if batch_size == 1:
+                raise
+        batch_size //= 2
+        log.warning("out of memory; the tasks begin again, %d side by side", batch_size)
 
 
 @contextmanager

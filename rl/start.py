@@ -68,7 +68,7 @@ def train_policy(
     """
     torch.set_num_threads(policy.threads)
     check_flags(stage, policy, rollouts, config)
-    model = starting_model(policy, rollouts, config.seed)
+    model = starting_model(policy, rollouts, config)
     tokenizer = load_tokenizer(policy.model_name_or_path)
     tasks = load_tasks(play.tasks, "train", mock=not play.servers)
     evaluation_tasks(play)  # what cannot be played is said before anything is trained
@@ -202,16 +202,20 @@ def steps_done(checkpoint: str) -> int:
     return int(state["global_step"])
 
 
-def starting_model(policy: PolicyArguments, rollouts: RolloutArguments, seed: int) -> Any:
+def starting_model(policy: PolicyArguments, rollouts: RolloutArguments, config: GRPOConfig) -> Any:
     """Return the policy to train: the base with the warm start's adapter, or with a fresh one."""
-    options: dict[str, Any] = {"load_in_4bit": policy.load_in_4bit, "precision": policy.precision}
+    options: dict[str, Any] = {
+        "load_in_4bit": policy.load_in_4bit,
+        "precision": policy.precision,
+        "use_cpu": config.use_cpu,
+    }
     if rollouts.adapter != "none":
         check_adapter(rollouts.adapter)
         return load_model(
             policy.model_name_or_path, adapter=rollouts.adapter, trainable=True, **options
         )
     model = load_model(policy.model_name_or_path, **options)
-    return add_adapter(model, rank=policy.lora_r, alpha=policy.lora_alpha, seed=seed)
+    return add_adapter(model, rank=policy.lora_r, alpha=policy.lora_alpha, seed=config.seed)
 
 
 def places(config: GRPOConfig, tasks: int) -> Dataset:

@@ -7,23 +7,18 @@ thread), and half as many where memory runs out.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from agents.engine import SamplingConfig
 from agents.players import LanguagePlayer
-from agents.rollout import rollout
+from agents.rollout import Trajectory, fitting, rollout
 from agents.summary import record_stage
 from envs.tasks.load import load_tasks
 from rewards.episode import Episode, Task
 from sft.flags import PolicyArguments, TaskArguments
-
-log = logging.getLogger(__name__)
 
 
 def thinned(tasks: list[Task], limit: int) -> list[Task]:
@@ -90,20 +85,16 @@ def play_tasks(
 ) -> list[Episode]:
     """Let a player play every task once, at most so many side by side (see above)."""
     on_cpu = next(player.model.parameters()).device.type == "cpu"
-    while True:
-        try:
-            played = rollout(
-                player,
-                tasks,
-                max_turns=play.max_turns,
-                batch_size=side_by_side,
-                workers=policy.threads if on_cpu else 1,
-                servers=play.servers or None,
-                progress=progress,
-            )
-            return [trajectory.episode for trajectory in played]
-        except torch.OutOfMemoryError:
-            if side_by_side == 1:
-                raise
-        side_by_side //= 2
-        log.warning("out of memory; the tasks begin again, %d side by side", side_by_side)
+
+    def play_all(batch_size: int) -> list[Trajectory]:
+        return rollout(
+            player,
+            tasks,
+            max_turns=play.max_turns,
+            batch_size=batch_size,
+            workers=policy.threads if on_cpu else 1,
+            servers=play.servers or None,
+            progress=progress,
+        )
+
+    return [trajectory.episode for trajectory in fitting(play_all, side_by_side)]

@@ -167,7 +167,10 @@ def main(
     rows = tokenised(template, shown, config.max_length, warm.loss_on)
     write_recipe(output, "sft.train", (policy, play, warm, config))
     model = load_model(
-        policy.model_name_or_path, load_in_4bit=policy.load_in_4bit, precision=policy.precision
+        policy.model_name_or_path,
+        load_in_4bit=policy.load_in_4bit,
+        precision=policy.precision,
+        use_cpu=config.use_cpu,
     )
     evaluation_tasks(play)  # what cannot be played is said before anything is trained
     side_by_side = config.per_device_eval_batch_size

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from agents.evaluate import EvaluateFlags, check_policy, episode_file, evaluate, main
 from agents.players import ScriptedPlayer
+from agents.rollout import rollout
 from agents.summary import (
     summarise,
 )
@@ -126,6 +128,24 @@ def test_a_model_plays_each_task_k_times_side_by_side(
     ((name, sampling, four_bit, thinking, use_cpu),) = asked
     assert (name, four_bit, thinking, use_cpu) == ("embedded", True, True, True)
     assert (sampling.temperature, sampling.seed, sampling.cuda_graphs) == (0.7, 5, False)
+
+
+def test_fewer_tasks_are_played_side_by_side_where_memory_runs_out(
+    floors: EvaluateFlags, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes: list[int] = []
+
+    def small(*arguments: Any, **options: Any) -> Any:
+        sizes.append(options["batch_size"])
+        if options["batch_size"] > 2:
+            raise torch.OutOfMemoryError
+        return rollout(*arguments, **options)
+
+    monkeypatch.setattr("agents.evaluate.rollout", small)
+    summary = evaluate(replace(floors, policies=["oracle"], limit=4, batch_size=8))
+    assert sizes == [8, 4, 2]
+    assert summary["policies"]["oracle"]["episodes"] == 4
+    assert "out of memory; the tasks begin again, 4 side by side" in caplog.messages
 
 
 def test_the_command_ends_by_naming_files_and_the_next_command(

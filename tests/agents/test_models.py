@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import save_adapter, save_base, tiny_qwen3, with_adapter
+from transformers import AutoModelForCausalLM
 
 from agents.engine import SamplingConfig
 from agents.errors import ModelFileError, ModelNotFoundError
@@ -97,6 +98,23 @@ def test_a_player_is_ready_to_play(adapter: str) -> None:
     assert player.tokenizer.eos_token == "<|im_end|>"
     assert not player.template.thinking
     assert load_player(adapter, thinking=True).template.thinking
+
+
+@pytest.mark.parametrize("use_cpu", [False, True])
+def test_four_bit_weights_stay_on_the_cpu_if_that_is_asked_for(
+    base: str, use_cpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    load = AutoModelForCausalLM.from_pretrained
+
+    def noted(name: str, **options: Any) -> Any:
+        asked.append(options.get("device_map"))
+        return load(name, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", noted)
+    model = load_model(base, load_in_4bit=True, use_cpu=use_cpu)
+    assert asked == [{"": "cpu"} if use_cpu else None]
+    assert {part.device.type for part in model.parameters()} == {"cpu"}
 
 
 @pytest.mark.parametrize(

@@ -175,22 +175,22 @@ def test_after_ctrl_c_there_is_a_checkpoint_and_nothing_is_measured(
 
 
 def test_the_warm_start_is_loaded_for_training(place: Path, tmp_path: Path) -> None:
-    policy, _, rollouts, *_ = flags(place, tmp_path)
-    model = starting_model(policy, rollouts, seed=0)
+    policy, _, rollouts, _, config = flags(place, tmp_path)
+    model = starting_model(policy, rollouts, config)
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     assert len(trained) == 2 * 7 * 2
     assert all("lora_" in name for name in trained)
 
 
 def test_without_a_warm_start_the_policy_is_the_base(place: Path, tmp_path: Path) -> None:
-    policy, *_ = flags(place, tmp_path)
-    model = starting_model(policy, RolloutArguments(adapter="none"), seed=0)
+    policy, _, _, _, config = flags(place, tmp_path)
+    model = starting_model(policy, RolloutArguments(adapter="none"), config)
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
         mine, base = (m.eval()(ids).logits for m in (model, load_model(str(place / "base"))))
     assert torch.equal(mine, base)
     assert any(p.requires_grad for p in model.parameters())
-    again = starting_model(policy, RolloutArguments(adapter="none"), seed=0)
+    again = starting_model(policy, RolloutArguments(adapter="none"), config)
     pairs = zip(model.parameters(), again.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
 
