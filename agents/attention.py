@@ -114,8 +114,7 @@ def read(
         return out, log_sum
     if not _kernel_takes(query, key, value):
         return _plain_read(query, key, value, sight)
-    one_of_few = len(query) == 1 and query.shape[2] <= FEW_QUERIES and not sight.causal
-    if one_of_few and key.shape[2] >= MANY_KEYS:
+    if _better_in_parts(query, key, sight):
         return _read_in_parts(_kernel_read, query, key, value, sight)
     return _kernel_read(query, key, value, sight)
 
@@ -166,7 +165,8 @@ def read_gradients(
         key,
         value,
         _bias_for_kernel(query, sight),
-        out,
+        # The kernel takes it for granted that the heads of a query follow one another.
+        out.transpose(1, 2).contiguous().transpose(1, 2),
         pad(log_sum, (0, -log_sum.shape[2] % 32), value=torch.inf).contiguous(),
         nothing,
         nothing,
@@ -205,6 +205,12 @@ def _bias_for_kernel(query: torch.Tensor, sight: Sight) -> torch.Tensor | None:
         return None
     keys = bias.shape[-1]
     return pad(bias, (0, -keys % 16))[..., :keys].expand(*query.shape[:3], keys)
+
+
+def _better_in_parts(query: torch.Tensor, key: torch.Tensor, sight: Sight) -> bool:
+    """Return whether few queries of one batch, which all see the same, look at many keys."""
+    alike = not sight.causal and (sight.bias is None or sight.bias.shape[2] == 1)
+    return alike and len(query) == 1 and query.shape[2] <= FEW_QUERIES and key.shape[2] >= MANY_KEYS
 
 
 Reader = Callable[

@@ -110,6 +110,8 @@ class Conversations:
     @torch.no_grad()
     def start(self, prompts: Sequence[Sequence[int]]) -> None:
         """Begin a conversation for every prompt; equal prompts are computed once."""
+        self._steps = None
+        vars(self).pop("_cache", None)  # what conversations before remember gives way
         unique: dict[tuple[int, ...], int] = {}
         owners = [unique.setdefault(tuple(prompt), len(unique)) for prompt in prompts]
         # The last token of each prompt is kept back: it is the first input of `generate`.
@@ -122,7 +124,6 @@ class Conversations:
         self._cache = RaggedCache(shared, rows, lengths[rows])
         self._pending = [[prompt[-1]] for prompt in prompts]
         self._said = [0] * len(prompts)
-        self._steps = None
 
     @torch.no_grad()
     def extend(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> None:
@@ -208,8 +209,8 @@ class Conversations:
             return self._forward(ids, real)
         if self._steps is None or not self._steps.left:
             self._settle()
-            self._steps = Steps(self._cache, most, self._steady_logits, self._recorder)
-        return _finite(self._steps.next(ids, real))
+            self._steps = Steps(self._cache, most, self._recorder)
+        return _finite(self._steps.next(ids, real, self._steady_logits))
 
     def _settle(self) -> None:
         """End steps of the same shapes."""

@@ -174,6 +174,7 @@ def save_weights(size: str, folder: str, dtype: torch.dtype) -> None:
     """Save a base model, made where it is fastest, to be loaded as any other one."""
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         base(size).to(dtype).save_pretrained(folder)
+    torch.cuda.empty_cache()  # the sides, in processes of their own, need the room
 
 
 def model(setting: Setting) -> Any:

@@ -9,6 +9,7 @@ from tiny_models import tiny_qwen3
 from agents.attention import (
     HIDDEN,
     Sight,
+    _better_in_parts,
     _plain_gradients,
     _plain_read,
     _read_in_parts,
@@ -160,6 +161,18 @@ def test_keys_read_in_parts_are_read_as_a_whole(keys: int, biased: bool) -> None
     assert counts == [keys // 16 // 16 * 16, *([keys % 256] if keys % 256 else [])]
     for mine, theirs in zip(found, _plain_read(query, key, value, sight), strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+def test_only_few_queries_that_see_the_same_many_keys_read_them_in_parts() -> None:
+    few, many, keys = numbers(1, 2, 64, 8), numbers(1, 2, 65, 8), numbers(1, 2, 1024, 8)
+    same, own = torch.zeros(1, 1, 1, 1024), torch.zeros(1, 1, 64, 1024)
+    assert _better_in_parts(few, keys, Sight())
+    assert _better_in_parts(few, keys, Sight(bias=same))
+    assert not _better_in_parts(few, keys, Sight(bias=own))
+    assert not _better_in_parts(few, keys, Sight(causal=True))
+    assert not _better_in_parts(many, keys, Sight())
+    assert not _better_in_parts(few, keys[:, :, 1:], Sight())
+    assert not _better_in_parts(torch.cat([few, few]), torch.cat([keys, keys]), Sight())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

@@ -84,17 +84,22 @@ class Recorded(Recorder):
         return function
 
 
+def test_nothing_is_recorded_where_there_is_no_gpu() -> None:
+    recorder = Recorder(tiny_qwen3(), torch.device("cpu"))
+    assert recorder.record(lambda: torch.zeros(1)) is None
+
+
 @pytest.mark.parametrize(("count", "recordings"), [(7, 0), (8, 1), (40, 1)])
 def test_the_second_step_is_recorded_if_it_pays(count: int, recordings: int) -> None:
     model, recorder = tiny_qwen3(), Recorded()
     engine = Conversations(model, END, PAD, SamplingConfig(max_turn_tokens=1))
     engine.start([[1, 2, 3]] * 2)
     engine.generate()
-    steps = Steps(engine._cache, count, engine._steady_logits, recorder)
+    steps = Steps(engine._cache, count, recorder)
     ids, real = torch.tensor([[5], [6]]), torch.tensor([[True], [True]])
     seen = []
     for _ in range(count):
-        steps.next(ids, real)
+        steps.next(ids, real, engine._steady_logits)
         seen.append(recorder.recorded)
     assert seen == [0] + [recordings] * (count - 1)
     assert steps.left == 0
@@ -116,3 +121,20 @@ def test_scores_that_are_no_numbers_are_an_error_in_steps_too() -> None:
     engine._feed = broken_afterwards  # type: ignore[method-assign]
     with pytest.raises(NonFiniteLogitsError, match="NaN or infinite"):
         engine.generate()
+
+
+def test_after_a_turn_that_failed_another_conversation_can_begin() -> None:
+    model = tiny_qwen3()
+    engine = Conversations(model, -1, PAD, SamplingConfig(max_turn_tokens=12))
+    engine._steady = True
+    engine.start([[1, 2, 3]] * 2)
+    expected = [turn.ids for turn in engine.generate()]
+    engine.start([[1, 2, 3]] * 2)
+    norm, whole = model.model.norm, model.model.norm.forward
+    calls = iter(range(5))
+    norm.forward = lambda hidden: whole(hidden) if next(calls, None) is not None else 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        engine.generate()
+    del norm.forward
+    engine.start([[1, 2, 3]] * 2)
+    assert [turn.ids for turn in engine.generate()] == expected

@@ -10,7 +10,6 @@ import torch
 from tiny_models import eager_to_call, save_base, tiny_llama, tiny_qwen3, with_adapter
 
 import agents.cuda_graphs
-from agents.cuda_graphs import Recorder
 from agents.engine import Conversations, SamplingConfig
 from agents.models import add_adapter, load_model
 from agents.shared_prompt import completion_log_probs
@@ -113,13 +112,24 @@ def test_a_model_that_cannot_be_recorded_is_played_without_graphs(
     assert played(model, SamplingConfig(max_turn_tokens=30))[0] == without[0]
     assert caplog.text.count("it goes on without") == 1
     assert torch.isfinite(torch.randn(8, device="cuda")).all()  # random numbers are there again
+    kept = torch.zeros(2**28, device="cuda")
+    before = torch.cuda.memory_reserved()
+    del kept
+    torch.cuda.empty_cache()  # and the allocator gives back again
+    assert torch.cuda.memory_reserved() <= before - 2**30
 
 
-def test_functions_are_only_called_where_there_is_no_gpu() -> None:
-    def function() -> torch.Tensor:
-        return torch.zeros(1)
-
-    assert Recorder(tiny_qwen3(), torch.device("cpu")).record(function) is function
+def test_recordings_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents.cuda_graphs, "STRETCH", 10)
+    model = tiny_qwen3().cuda()
+    config = SamplingConfig(max_turn_tokens=30)
+    played(model, config)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    for _ in range(5):
+        played(model, config)
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= before + 2**26
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
