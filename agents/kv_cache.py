@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import torch
 
-from agents.attention import HIDDEN, Sight, by_kv_head, by_token, merge, read
+from agents.attention import by_kv_head, by_token
+from agents.attention_parts import HIDDEN, Sight, merge, read
 from agents.grids import Grid
 
 GROWTH = 64

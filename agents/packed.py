@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from agents.attention import Sight, merge, read, read_gradients
+from agents.attention_parts import Sight, merge, read, read_gradients
 from agents.grids import Grid, similar
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from grpo_sides import Setting, device, model, now, save_weights
+from random_policy import Loading, device, large_on_gpu, model, now
 
 from agents.engine import Conversations, SamplingConfig
 
@@ -90,10 +90,10 @@ def copied_per_second(on: torch.device) -> float:
     return 2 * one.numel() * one.element_size() / min(seconds)
 
 
-def measure(setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
+def measure(loading: Loading, flags: argparse.Namespace) -> dict[str, Any]:
     """Measure all ways, print a table and return the figures."""
-    torch.set_num_threads(setting.threads)
-    policy = model(setting).eval()
+    torch.set_num_threads(flags.threads)
+    policy = model(loading).eval()
     torch.manual_seed(0)
     prompt = torch.randint(10, 1000, (flags.prompt,)).tolist()
     ways: dict[str, Callable[[], list[float]]] = {
@@ -101,7 +101,7 @@ def measure(setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
         "ours": lambda: ours(policy, prompt, flags, graphs=False),
         "generate": lambda: theirs(policy, prompt, flags),
     }
-    if setting.use_cpu:
+    if loading.use_cpu:
         del ways["ours, CUDA graphs"]
     found: dict[str, list[float]] = {name: [] for name in ways}
     with torch.no_grad():
@@ -110,10 +110,11 @@ def measure(setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
                 seconds = way()
                 found[name] += seconds if number else []  # the first one warms up
     bound = bytes_of_a_token(policy, flags) / copied_per_second(policy.device)
+    where = device(loading, flags.threads)
     write = sys.stdout.write
     write(
         f"{flags.rows} rows, prompt of {flags.prompt} tokens, turns of {flags.tokens}; "
-        f"{device(setting)}, n={flags.rounds} rounds of two turns (`generate`: of one)\n\n"
+        f"{where}, n={flags.rounds} rounds of two turns (`generate`: of one)\n\n"
         "| | ms for a token of all rows | times `generate` | share of the bandwidth |\n"
         "|---|---|---|---|\n"
     )
@@ -125,7 +126,12 @@ def measure(setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
             f"| {name} | {ms[0]:.1f} ({ms[1]:.1f} to {ms[2]:.1f}) | {peer / middle:.1f} | "
             f"{bound / middle:.0%} |\n"
         )
-    return {"seconds_a_token": found, "bound": bound, "device": device(setting), **vars(flags)}
+    return {
+        "seconds_a_token": found,
+        "bound": bound,
+        "device": where,
+        **vars(flags),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -142,16 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", default="", help="write the figures here")
     flags = parser.parse_args(arguments)
-    if flags.gpu and not torch.cuda.is_available():
-        raise SystemExit("--gpu: PyTorch sees no GPU here")
-    setting = Setting("ours", threads=flags.threads)
     with tempfile.TemporaryDirectory() as folder:
-        if flags.gpu:
-            save_weights("qwen3-1.7b", folder, torch.bfloat16)
-            setting = Setting(
-                "ours", use_cpu=False, weights=folder, load_in_4bit=True, precision="bfloat16"
-            )
-        figures = measure(setting, flags)
+        figures = measure(large_on_gpu(folder) if flags.gpu else Loading(), flags)
     if flags.json:
         Path(flags.json).parent.mkdir(parents=True, exist_ok=True)
         Path(flags.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -21,9 +21,8 @@ import logging
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -31,13 +30,14 @@ from typing import Any, Literal
 import step_server
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM, TrainerCallback
+from random_policy import Loading, forget_peak, model, now, peak_memory, used_memory
+from transformers import PrinterCallback, TrainerCallback
 from transformers import logging as hf_logging
 from trl import GRPOConfig, GRPOTrainer
 
 import agents.players
 from agents.engine import Conversations, GeneratedTurn, Opening, SamplingConfig
-from agents.models import Precision, add_adapter, load_model, load_tokenizer, place
+from agents.models import load_tokenizer
 from envs.policies import render_calls
 from envs.servers.config import read_servers
 from rewards.episode import Task, ToolCall
@@ -47,26 +47,6 @@ from rl.curriculum import Curriculum
 from rl.trainer import ToolUseGRPOTrainer
 
 QUESTION = "What is the status of the order of customer Kato, and how many are there?"
-SIZES: dict[str, dict[str, int]] = {
-    "small": {
-        "vocab_size": 4000,
-        "hidden_size": 256,
-        "intermediate_size": 768,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 32,
-    },
-    "qwen3-1.7b": {
-        "vocab_size": 151936,
-        "hidden_size": 2048,
-        "intermediate_size": 6144,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -84,10 +64,7 @@ class Setting:
         micro_batch: Rows of TRL that go through the model at once; 0 for all.
         checkpointing: Compute activations again in the backward pass.
         tokens_per_forward: The same limit of ours, in tokens; 0 for all.
-        use_cpu: Compute on the CPU; otherwise on the GPU.
-        weights: Folder of the base model (see `save_weights`); empty for the small one.
-        load_in_4bit: Load it in NF4.
-        precision: Type of the other weights; autocast to bfloat16 if it is that.
+        loading: The policy.
         cuda_graphs: Ours decodes with CUDA graphs.
     """
 
@@ -101,10 +78,7 @@ class Setting:
     micro_batch: int = 0
     checkpointing: bool = False
     tokens_per_forward: int = 0
-    use_cpu: bool = True
-    weights: str = ""
-    load_in_4bit: bool = False
-    precision: Precision = "float32"
+    loading: Loading = field(default_factory=Loading)
     cuda_graphs: bool = True
 
     def describe(self) -> str:
@@ -144,53 +118,6 @@ class Step:
     def update(self) -> float:
         """Seconds of everything but the rollout."""
         return self.seconds - self.rollout
-
-
-def device(setting: Setting) -> str:
-    """Return what a setting is computed on, in words."""
-    if setting.use_cpu:
-        return f"{setting.threads} threads"
-    kind = "NF4" if setting.load_in_4bit else setting.precision
-    return f"{torch.cuda.get_device_name()}, {kind}"
-
-
-def base(size: str) -> Any:
-    """Return a Qwen3 of random weights, the same for everybody."""
-    torch.manual_seed(0)
-    tokenizer = load_tokenizer("embedded")
-    return Qwen3ForCausalLM(
-        Qwen3Config(
-            **SIZES[size],
-            tie_word_embeddings=True,
-            max_position_embeddings=32768,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-
-
-def save_weights(size: str, folder: str, dtype: torch.dtype) -> None:
-    """Save a base model, made where it is fastest, to be loaded as any other one."""
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        base(size).to(dtype).save_pretrained(folder)
-    torch.cuda.empty_cache()  # the sides, in processes of their own, need the room
-
-
-def model(setting: Setting) -> Any:
-    """Return the policy: random weights, the same for everybody, with a LoRA adapter."""
-    if setting.weights:
-        loaded = load_model(
-            setting.weights, load_in_4bit=setting.load_in_4bit, precision=setting.precision
-        )
-    else:
-        loaded = base("small")
-    found = add_adapter(loaded, rank=16, alpha=32, seed=0)
-    for name, parameter in found.named_parameters():
-        if "lora_B" in name:  # zero at first, as in the middle of a training they are not
-            torch.nn.init.normal_(parameter, std=0.02)
-    place(found, use_cpu=setting.use_cpu)
-    return found
 
 
 class Script:
@@ -274,8 +201,8 @@ def config(setting: Setting, folder: str) -> GRPOConfig:
         logging_steps=1,
         save_strategy="no",
         report_to="none",
-        use_cpu=setting.use_cpu,
-        bf16=setting.precision == "bfloat16",
+        use_cpu=setting.loading.use_cpu,
+        bf16=setting.loading.precision == "bfloat16",
         dataloader_pin_memory=False,
         disable_tqdm=True,
         shuffle_dataset=False,
@@ -303,7 +230,7 @@ def trl_trainer(setting: Setting, folder: str) -> GRPOTrainer:
         return [1.0 if "42" in str(end) else -0.1 for end in ends]
 
     return Scripted(
-        model=model(setting),
+        model=model(setting.loading),
         processing_class=tokenizer,
         environment_factory=environment(setting),
         reward_funcs=reward,
@@ -381,7 +308,7 @@ def our_trainer(setting: Setting, folder: str) -> ToolUseGRPOTrainer:
         servers=read_servers(servers),
         tokens_per_forward=setting.tokens_per_forward,
         log_dir=Path(folder),
-        model=model(setting),
+        model=model(setting.loading),
         args=config(setting, folder),
         train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "group"}]}] * 8),
         processing_class=tokenizer,
@@ -439,47 +366,12 @@ class Paced(TrainerCallback):
         self._seconds = now() - self._started
 
 
-def now() -> float:
-    """Return a time in seconds, when the GPU has done what it was told."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def used_memory() -> int:
-    """Return the bytes that are in use now: on the GPU if it is used, else of this process."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.memory_allocated()
-    return resident("VmRSS")
-
-
-def peak_memory() -> int:
-    """Return the most bytes that were in use since `forget_peak`."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated()
-    return resident("VmHWM")
-
-
 def digest(batch: dict[str, torch.Tensor]) -> str:
     """Return a hash of what is learned from."""
     found = hashlib.sha256()
     for name in ("prompt_ids", "completion_ids", "completion_mask", "tool_mask"):
         found.update(batch[name].long().cpu().numpy().tobytes())
     return found.hexdigest()[:16]
-
-
-def resident(name: str) -> int:
-    """Return a figure of this process's memory in bytes: VmRSS (now) or VmHWM (largest)."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
-
-
-def forget_peak() -> None:
-    """Let the peak begin anew."""
-    if torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-        return
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def serve(connection: Connection, setting: Setting) -> None:

@@ -42,7 +42,8 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from grpo_sides import Setting, Step, device, model, now, save_weights, serve
+from grpo_sides import Setting, Step, serve
+from random_policy import device, large_on_gpu, model, now
 from transformers import DynamicCache
 
 STEP_S = 600.0
@@ -158,7 +159,7 @@ def rounds(settings: Sequence[Setting], count: int) -> list[list[Step]]:
         for other in steps[1:]:
             if first.digest != other.digest:
                 raise SystemExit(f"the sides do not have the same tokens: {first}, {other}")
-            if abs(first.grad_norm / other.grad_norm - 1) > CLOSE[settings[0].precision]:
+            if abs(first.grad_norm / other.grad_norm - 1) > CLOSE[settings[0].loading.precision]:
                 raise SystemExit(f"the sides do not have the same gradient: {first}, {other}")
     return found[1:]
 
@@ -177,8 +178,8 @@ def speedups(found: Sequence[Sequence[Step]], part: str) -> list[float]:
 def decoding_bound(setting: Setting, prompt_tokens: int) -> float:
     """Return the seconds of one prefill and of the decoding of all turns, by plain transformers."""
     torch.set_num_threads(setting.threads)
-    policy = model(setting)
-    if not setting.load_in_4bit:
+    policy = model(setting.loading)
+    if not setting.loading.load_in_4bit:
         policy = policy.merge_and_unload()
     policy.eval()
     prompt = torch.randint(10, 1000, (1, prompt_tokens), device=policy.device)
@@ -202,7 +203,7 @@ def spread(values: Sequence[float], form: str = ".2f") -> str:
 
 def compare(setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
     """Compare both sides at one prompt; print the tables and return the figures."""
-    trials = TRIALS if setting.use_cpu else TRIALS_ON_GPU
+    trials = TRIALS if setting.loading.use_cpu else TRIALS_ON_GPU
     chosen = [
         fastest(replace(setting, side=name), trials[name][: flags.trials or None])
         for name in ("ours", "trl")
@@ -214,17 +215,18 @@ def compare(setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
     decoding = statistics.median(decoding_bound(setting, prompt) for _ in range(flags.rounds))
     ratios = {part: speedups(found, part) for part in ("seconds", "rollout", "update")}
     peaks = [
-        peak(one) if one.use_cpu else max(steps[i].memory for steps in found) / 2**20
+        peak(one) if one.loading.use_cpu else max(steps[i].memory for steps in found) / 2**20
         for i, one in enumerate(chosen)
     ]
     reached = {
         "update": statistics.median(ratios["update"]) / bound,
         "rollout": decoding / statistics.median(ours.rollout for ours, _ in found),
     }
+    where = device(setting.loading, setting.threads)
     write = sys.stdout.write
     write(
         f"\nprompt {prompt} tokens ({setting.tools} tools), {group} episodes of {setting.turns} "
-        f"turns, {completion} tokens each; {device(setting)}, n={flags.rounds} rounds\n"
+        f"turns, {completion} tokens each; {where}, n={flags.rounds} rounds\n"
         + "".join(f"{one.side}: {one.describe()}\n" for one in chosen)
         + "\n| | ours, s | TRL, s | times as fast |\n|---|---|---|---|\n"
     )
@@ -330,22 +332,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no_cuda_graphs", action="store_true", help="ours decodes without them")
     parser.add_argument("--json", type=Path, help="write the figures here")
     flags = parser.parse_args(arguments)
-    if flags.gpu and not torch.cuda.is_available():
-        raise SystemExit("--gpu: PyTorch sees no GPU here")
     setting = Setting(
-        "ours", flags.tools, flags.turns, flags.group, flags.turn_tokens, threads=flags.threads
+        "ours",
+        flags.tools,
+        flags.turns,
+        flags.group,
+        flags.turn_tokens,
+        threads=flags.threads,
+        cuda_graphs=not flags.no_cuda_graphs,
     )
     with tempfile.TemporaryDirectory() as folder:
         if flags.gpu:
-            save_weights("qwen3-1.7b", folder, torch.bfloat16)
-            setting = replace(
-                setting,
-                use_cpu=False,
-                weights=folder,
-                load_in_4bit=True,
-                precision="bfloat16",
-                cuda_graphs=not flags.no_cuda_graphs,
-            )
+            setting = replace(setting, loading=large_on_gpu(folder))
         figures = measure(setting, flags)
     if flags.json:
         flags.json.parent.mkdir(parents=True, exist_ok=True)

@@ -86,3 +86,19 @@ def save_adapter(folder: Path, base: str, **options: Any) -> str:
     model = with_adapter(load_model(base), base_model_name_or_path=base, **options)
     model.save_pretrained(folder)
     return str(folder)
+
+
+def generated_by_transformers(
+    model: Any, context: list[int], limit: int, *, end: int, pad: int
+) -> list[int]:
+    """What transformers' own greedy decoding says next."""
+    output = model.generate(
+        torch.tensor([context], device=model.device),
+        attention_mask=torch.ones(1, len(context), dtype=torch.long, device=model.device),
+        max_new_tokens=limit,
+        do_sample=False,
+        eos_token_id=end,
+        pad_token_id=pad,
+    )
+    ids: list[int] = output[0, len(context) :].tolist()
+    return ids

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from agents.attention import PAIRS_AT_ONCE
+from agents.attention_parts import PAIRS_AT_ONCE
 from agents.kv_cache import GROWTH
 from rl.preflight.plan import Plan
 from rl.preflight.shape import Shape
@@ -16,7 +16,7 @@ TILE = (4096, 32768)
 """Tokens and vocabulary of a tile of TRL's fused head (trl/kernels/chunked_logprob.py)."""
 PLAIN_READ, PLAIN_GRADIENTS, MATH_GRADIENTS = 12, 16, 8
 """Bytes for each pair of a query and a key that are held on a GPU beside what is saved: three and
-four float32 tensors in `_plain_read` and `_plain_gradients` of `agents.attention`, of at most
+four float32 tensors in `_plain_read` and `_plain_gradients` of `agents.attention_parts`, of at most
 `PAIRS_AT_ONCE` pairs; two of all pairs in the backward pass of PyTorch's math kernel."""
 SCORES = 16
 """Bytes for each token and word of the vocabulary in `CompletionStates.scores`: logits,

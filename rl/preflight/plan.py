@@ -19,7 +19,7 @@ class Plan:
 
     Attributes:
         kind: sft, grpo or ppo.
-        on_gpu: On a GPU attention is counted as plain products, which hold more than its kernel.
+        on_gpu: On a GPU attention is counted as plain products; its kernel was not measured.
         load_in_4bit: Linear layers in NF4.
         weight_bytes: Bytes of a weight that is not quantised, and of a hidden state.
         mixed: Trained under autocast to 16 bits.

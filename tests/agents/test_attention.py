@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_models import tiny_qwen3
 
-from agents.attention import (
+from agents.attention import by_kv_head, by_token, use_layouts
+from agents.attention_parts import (
     HIDDEN,
     Sight,
     _better_in_parts,
@@ -14,12 +15,9 @@ from agents.attention import (
     _plain_read,
     _read_in_parts,
     _scores,
-    by_kv_head,
-    by_token,
     merge,
     read,
     read_gradients,
-    use_layouts,
 )
 from agents.errors import UnsupportedModelError
 
@@ -118,7 +116,7 @@ def test_queries_one_after_another_read_and_learn_what_all_at_once_do(
     added = bias if biased != "no" else 0.0
     scores = leaves[0] @ leaves[1].transpose(-1, -2) + added + later
     expected = scores.softmax(-1) @ leaves[2]
-    monkeypatch.setattr("agents.attention.PAIRS_AT_ONCE", at_once)
+    monkeypatch.setattr("agents.attention_parts.PAIRS_AT_ONCE", at_once)
     out, log_sum = _plain_read(query, key, value, sight)
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(log_sum, scores.logsumexp(-1))
@@ -135,8 +133,8 @@ def test_no_more_scores_are_held_than_are_allowed_at_once(monkeypatch: pytest.Mo
         held.append(found.numel())
         return found
 
-    monkeypatch.setattr("agents.attention._scores", count)
-    monkeypatch.setattr("agents.attention.PAIRS_AT_ONCE", 2 * 3 * 40 * 8)
+    monkeypatch.setattr("agents.attention_parts._scores", count)
+    monkeypatch.setattr("agents.attention_parts.PAIRS_AT_ONCE", 2 * 3 * 40 * 8)
     query, key, value, grad = (numbers(2, 3, 40, 8, seed=seed) for seed in range(4))
     sight = Sight(causal=True)
     out, log_sum = _plain_read(query, key, value, sight)

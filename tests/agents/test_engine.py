@@ -7,25 +7,12 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_models import eager_to_call
+from tiny_models import eager_to_call, generated_by_transformers
 
 from agents.engine import Conversations, Opening, SamplingConfig
 from agents.errors import NonFiniteLogitsError
 
 END, PAD = 1511, 1509
-
-
-def generated_by_transformers(model: Any, context: list[int], limit: int) -> list[int]:
-    output = model.generate(
-        torch.tensor([context]),
-        attention_mask=torch.ones(1, len(context), dtype=torch.long),
-        max_new_tokens=limit,
-        do_sample=False,
-        eos_token_id=END,
-        pad_token_id=PAD,
-    )
-    ids: list[int] = output[0, len(context) :].tolist()
-    return ids
 
 
 def random_ids(rng: random.Random, low: int, high: int) -> list[int]:
@@ -45,7 +32,7 @@ def play(model: Any, seed: int, shared_prompts: bool) -> None:
     contexts = [list(context) for context in contexts]
     for _ in range(3):
         for context, turn in zip(contexts, engine.generate(), strict=True):
-            assert turn.ids == generated_by_transformers(model, context, 9)
+            assert turn.ids == generated_by_transformers(model, context, 9, end=END, pad=PAD)
             context += turn.ids
         rows = sorted(rng.sample(range(len(contexts)), max(1, len(contexts) - 1)))
         observations = [random_ids(rng, 1, 12) for _ in rows]
@@ -74,7 +61,7 @@ def test_greedy_turns_equal_generate_where_rows_end_their_turn_at_different_time
     lengths = set()
     for _ in range(3):
         for context, turn in zip(contexts, engine.generate(), strict=True):
-            assert turn.ids == generated_by_transformers(model, context, 30)
+            assert turn.ids == generated_by_transformers(model, context, 30, end=END, pad=PAD)
             assert turn.ids[-1] == END or len(turn.ids) == 30
             context += turn.ids
             lengths.add(len(turn.ids))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agents.attention import _plain_gradients, _plain_read
+from agents.attention_parts import _plain_gradients, _plain_read
 from agents.packed import PackedLayout
 
 PROMPTS, COMPLETIONS, OWNERS = [5, 3, 7], [4, 1, 9, 2, 2], [0, 0, 1, 2, 2]

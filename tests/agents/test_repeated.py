@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from odd_models import ODD, scaled_granite, windowed_qwen3
-from tiny_models import tiny_qwen3, with_adapter
+from tiny_models import generated_by_transformers, tiny_qwen3, with_adapter
 
 from agents.engine import SamplingConfig
 from agents.errors import NonFiniteLogitsError
@@ -118,19 +118,6 @@ def test_without_a_choice_every_token_is_scored_as_in_the_packed_row() -> None:
 # --- rollouts -------------------------------------------------------------------------------------
 
 
-def generated_by_transformers(model: Any, context: list[int], limit: int) -> list[int]:
-    output = model.generate(
-        torch.tensor([context]),
-        attention_mask=torch.ones(1, len(context), dtype=torch.long),
-        max_new_tokens=limit,
-        do_sample=False,
-        eos_token_id=END,
-        pad_token_id=PAD,
-    )
-    ids: list[int] = output[0, len(context) :].tolist()
-    return ids
-
-
 def test_greedy_turns_equal_generate_while_rows_end_and_leave(any_model: Any) -> None:
     rng, model = random.Random(3), any_model
     with torch.no_grad():
@@ -141,7 +128,7 @@ def test_greedy_turns_equal_generate_while_rows_end_and_leave(any_model: Any) ->
     lengths = set()
     for _ in range(2):
         for context, turn in zip(contexts, engine.generate(), strict=True):
-            assert turn.ids == generated_by_transformers(model, context, 10)
+            assert turn.ids == generated_by_transformers(model, context, 10, end=END, pad=PAD)
             context += turn.ids
             lengths.add(len(turn.ids))
         rows = sorted(rng.sample(range(len(contexts)), len(contexts) - 2))

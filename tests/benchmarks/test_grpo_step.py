@@ -23,7 +23,7 @@ SMALL = ["--tools", "2", "--turns", "2", "--group", "2", "--turn_tokens", "40", 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     """Import the benchmark with what stands beside it."""
-    for name in ("step_server", "grpo_sides", "grpo_step", "decoding"):
+    for name in ("step_server", "random_policy", "grpo_sides", "grpo_step", "decoding"):
         spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None

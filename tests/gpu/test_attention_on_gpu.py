@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-import agents.attention
-from agents.attention import (
+import agents.attention_parts
+from agents.attention_parts import (
     HIDDEN,
     Sight,
     _kernel_takes,
@@ -75,13 +75,13 @@ def test_few_queries_at_many_keys_read_what_plain_products_do(
     dtype: torch.dtype, seen: str, keys: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[torch.Size] = []
-    kernel = agents.attention._kernel_read
+    kernel = agents.attention_parts._kernel_read
 
     def counted(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         calls.append(arguments[1].shape)
         return kernel(*arguments)
 
-    monkeypatch.setattr(agents.attention, "_kernel_read", counted)
+    monkeypatch.setattr(agents.attention_parts, "_kernel_read", counted)
     query = numbers(1, 8, 16, 64, dtype=dtype, seed=0) * 0.3
     key, value = (numbers(1, 8, keys, 64, dtype=dtype, seed=seed) for seed in (1, 2))
     looks = sight(seen, 1, 16, keys)

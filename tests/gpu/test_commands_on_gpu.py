@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_run import ROOT, arguments
+from small_run import ROOT, TEST, arguments
+
+from rewards.serialise import read_episodes
 
 AS_ON_A_T4: dict[str, Any] = {
     "load_in_4bit": True,
@@ -89,14 +91,17 @@ def test_a_warm_start_is_trained_evaluated_and_exported(place: Path, tmp_path: P
     config.write_text("".join(lines), encoding="utf-8")
     run("sft.train", "--config", str(config))
     adapter, tasks = str(tmp_path / "sft"), str(place / "tasks.jsonl")
-    said = run(
+    run(
         *("agents.evaluate", "--policies", adapter, "--suite", tasks, "--max_turns", "3"),
         *("--max_turn_tokens", "24", "--load_in_4bit", "true", "--precision", "float16"),
         *("--output_dir", str(tmp_path / "evaluation")),
     )
-    assert "success" in said
-    said = run(
+    (played,) = (tmp_path / "evaluation/episodes").glob("*.jsonl")
+    assert len(list(read_episodes(played))) == len(TEST)
+    run(
         *("sft.export", "--adapter", adapter, "--output_dir", str(tmp_path / "export")),
         *("--prompts", "4", "--tasks", tasks),
     )
-    assert (tmp_path / "export/merged/model.safetensors").is_file() or "merged" in said
+    merged = load_file(tmp_path / "export/model.safetensors")
+    assert not any("lora" in name for name in merged)
+    assert all(torch.isfinite(part).all() for part in merged.values())

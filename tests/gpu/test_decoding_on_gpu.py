@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import eager_to_call, save_base, tiny_llama, tiny_qwen3, with_adapter
+from tiny_models import (
+    eager_to_call,
+    generated_by_transformers,
+    save_base,
+    tiny_llama,
+    tiny_qwen3,
+    with_adapter,
+)
 
 import agents.cuda_graphs
 from agents.engine import Conversations, SamplingConfig
@@ -21,19 +28,6 @@ MODELS: dict[str, Callable[[], Any]] = {
     "adapter": lambda: with_adapter(tiny_qwen3()),
     "ends often": lambda: eager_to_call(tiny_qwen3(), END, 4.0),
 }
-
-
-def generated_by_transformers(model: Any, context: list[int], limit: int) -> list[int]:
-    output = model.generate(
-        torch.tensor([context], device="cuda"),
-        attention_mask=torch.ones(1, len(context), dtype=torch.long, device="cuda"),
-        max_new_tokens=limit,
-        do_sample=False,
-        eos_token_id=END,
-        pad_token_id=PAD,
-    )
-    ids: list[int] = output[0, len(context) :].tolist()
-    return ids
 
 
 def played(
@@ -69,7 +63,7 @@ def test_greedy_turns_from_graphs_equal_generate(
     model = MODELS[name]().cuda()
 
     def check(context: list[int], said: list[int]) -> None:
-        assert said == generated_by_transformers(model, context, 30)
+        assert said == generated_by_transformers(model, context, 30, end=END, pad=PAD)
 
     engine = played(model, SamplingConfig(max_turn_tokens=30), check)[2]
     assert engine._recorder._latest is not None

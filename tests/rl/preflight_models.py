@@ -14,7 +14,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from agents.attention import _plain_gradients, _plain_read
+from agents.attention_parts import _plain_gradients, _plain_read
 from agents.merged import folded_adapter
 from agents.models import add_adapter, load_model
 from agents.shared_prompt import completion_log_probs

@@ -208,7 +208,7 @@ def test_attention_in_parts_is_estimated_as_it_is_held(
     model.zero_grad()
     peaks = []
     for at_once in (2**24, 2**18):  # all of the prompt's scores, an eighth of them
-        for module in ("agents.attention", "rl.preflight.memory"):
+        for module in ("agents.attention_parts", "rl.preflight.memory"):
             monkeypatch.setattr(f"{module}.PAIRS_AT_ONCE", at_once)
         measured = bytes_of(model) + most_allocated(lambda: scored(model, plan).backward())
         peaks.append(estimated(shape, plan, "logits", "layers"))
